@@ -1,0 +1,114 @@
+"""Whether two images show the same structure at the same place, whatever their colours are.
+
+Each image becomes a field of edge orientations in double-angle form, ``(gx + i gy)^2`` summed over the channels. A dark
+edge on bright and a bright one on dark give the same value, so the field survives inverted contrast, false colours and
+thermal remapping. Two fields of one scene correlate in a sharp peak at zero shift; a picture of something else, rotated
+or shifted has no peak there. The height of that peak over its surroundings is the score: unlike the correlation itself
+it means the same for a paint rendition (which keeps every edge) and a depth map (which keeps few).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+import scipy.fft
+
+SIDE = 320  # fields are computed at this longer side: cheap, and blind to pixel-level noise
+NEAR = 2  # field pixels around zero shift where the peak may lie
+FAR = 12  # beyond this radius lie the surroundings that the peak is compared with
+WINDOW = 60  # largest shift looked at, in field pixels
+FLAT = 1e-4  # mean field strength below which an image has no structure to compare
+
+
+@dataclass(frozen=True)
+class Field:
+    """The edge orientations of one image, ready to be correlated.
+
+    Attributes:
+        spectrum: 2-D Fourier transform of the zero-padded field.
+        energy: norm of the field; 0 where the image is flat.
+        scale: pixels of the image per pixel of the field.
+    """
+
+    spectrum: np.ndarray
+    energy: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well two fields agree.
+
+    Attributes:
+        score: peak near zero shift over its surroundings, in standard deviations of the latter.
+        offset: where the highest peak of all lies, in pixels of the first image from zero shift.
+    """
+
+    score: float
+    offset: float
+
+
+def image_field(image: np.ndarray) -> Field:
+    """Return the field of an (H, W, 3) or (H, W) uint8 image."""
+    return _field(image, 255.0)
+
+
+def depth_fields(depth: np.ndarray) -> list[Field]:
+    """Return two fields of an (H, W) depth map, 0 where unknown: of its steps, and of its steps and creases.
+
+    The first is that of the inverse depth, which a depth rendition follows; the second has its two slopes beside it, so
+    that creases between surfaces count as edges, which a normal map shows and a depth rendition hardly does.
+    """
+    known = depth > 0
+    if not known.any():
+        return []
+    inverse = np.where(known, 1.0 / np.where(known, depth, 1.0), 0.0).astype(np.float32)
+    low, high = np.percentile(inverse[known], [1, 99])
+    inverse = np.where(known, np.clip((inverse - low) / max(high - low, 1e-9), 0, 1), 0).astype(np.float32)
+    smooth = cv2.GaussianBlur(inverse, (0, 0), 2)
+    slopes = np.stack(np.gradient(smooth), -1)
+    typical = 3.0 * float(np.median(np.abs(slopes).sum(-1))) + 1e-6
+    creased = np.concatenate([inverse[..., None], np.tanh(slopes / typical) / 2 + 0.5], -1)
+    return [_field(inverse, 1.0), _field(creased, 1.0)]
+
+
+def agreement(source: Field, other: Field) -> Agreement | None:
+    """Return how ``other`` agrees with ``source``; None where one of them is flat, so that nothing can be said.
+
+    Both must come from images of one size.
+    """
+    if source.energy == 0 or other.energy == 0 or source.spectrum.shape != other.spectrum.shape:
+        return None
+    surface = scipy.fft.ifft2(other.spectrum * source.spectrum.conj()).real / (source.energy * other.energy)
+    centred = np.roll(surface, (WINDOW, WINDOW), (0, 1))[: 2 * WINDOW + 1, : 2 * WINDOW + 1]
+    radius = _radius()
+    surroundings = centred[radius > FAR]
+    score = (centred[radius <= NEAR].max() - surroundings.mean()) / max(surroundings.std(), 1e-9)
+    return Agreement(float(score), float(radius.ravel()[centred.argmax()]) * source.scale)
+
+
+@cache
+def _radius() -> np.ndarray:
+    """Return how far each shift in the window is from none."""
+    shifts = np.arange(-WINDOW, WINDOW + 1)
+    return np.hypot(shifts[:, None], shifts)
+
+
+def _field(image: np.ndarray, top: float) -> Field:
+    """Return the field of an image whose values end at ``top``."""
+    height, width = image.shape[:2]
+    scale = max(height, width) / SIDE
+    size = (max(round(width / scale), 1), max(round(height / scale), 1))
+    small: np.ndarray = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) / top
+    small = cv2.GaussianBlur(small, (0, 0), 1).reshape(size[1], size[0], -1)
+    gx, gy = (cv2.Sobel(small, cv2.CV_32F, *order).reshape(small.shape) / 8 for order in ((1, 0), (0, 1)))
+    double = (gx * gx - gy * gy).sum(-1) + 2j * (gx * gy).sum(-1)
+    strength = np.abs(double)
+    field = (double / np.sqrt(strength + 1e-12)).astype(np.complex64)  # as strong as the gradient, not its square
+    flat = float(np.sqrt(strength).mean()) < FLAT
+    # a quarter of padding keeps the wrapped-around part beyond the window
+    shape = [scipy.fft.next_fast_len(max(side + side // 4, 2 * WINDOW + 1)) for side in field.shape]
+    return Field(scipy.fft.fft2(field, shape), 0.0 if flat else float(np.linalg.norm(field)), scale)

@@ -1,0 +1,241 @@
+"""The command line ``minima``: match, synthesise, evaluate, doctor. A mistake is one line on stderr and exit code 1."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from minima_core.errors import ConfigError, DataError, MinimaError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from minima_core.types import Matches
+
+DATA, PICTURE = (".json", ".h5"), (".png", ".jpg", ".jpeg")
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Model = Annotated[str, typer.Option(help="models:/NAME@ALIAS, a model folder, or a published name (xfeat-lightglue).")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+Keypoints = Annotated[int | None, typer.Option(help="Keypoints an image; the model's own number by default.")]
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command line and end the process."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("minima_core").setLevel(logging.INFO)
+    try:
+        sys.exit(typer.main.get_command(app).main(args=argv, prog_name="minima", standalone_mode=False))
+    except MinimaError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
+            raise
+        _fail(f"cannot write {error.filename or 'an output'}: {error.strerror}; choose another folder or free space")
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # typer's own errors; where they are defined varies with it
+        if message is None:
+            raise
+        _fail(f"{message()} See `minima --help`.")
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.exit(1)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"minima {version('minima-pipeline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def minima(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Match images across sensors: infrared, depth, event, normal, paint and sketch against RGB."""
+
+
+@app.command()
+def match(
+    image0: Annotated[Path, typer.Argument(help="First image.")],
+    image1: Annotated[Path, typer.Argument(help="Second image.")],
+    *,
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Matches in original pixels, .json or .h5.")],
+    viz: Annotated[Path | None, typer.Option(help="A picture of the matches, .png or .jpg.")] = None,
+    max_keypoints: Keypoints = None,
+    device: Device = "auto",
+) -> None:
+    """Match two images.
+
+    The file holds mkpts0 and mkpts1 (N x 2, x and y, the centre of the top left pixel is 0, 0) and their scores.
+    """
+    _check_keypoints(max_keypoints)
+    for path in (image0, image1):
+        if not path.is_file():
+            raise DataError(f"no file {path}")
+    _check_output(out, "--out", DATA, (image0, image1))
+    if viz is not None:
+        _check_output(viz, "--viz", PICTURE, (image0, image1, out))
+    from minima_core.io.images import read_image, write_image
+
+    images = read_image(image0), read_image(image1)
+    from minima_core.models import load_matcher
+
+    matcher = load_matcher(model, device=_device(device))
+    found = matcher.match(*images, max_keypoints=max_keypoints)
+    _write_matches(out, found, {"image0": str(image0), "image1": str(image1), "model": model})
+    if viz is not None:
+        write_image(viz, _picture(images, found))
+    typer.echo(f"{len(found)} matches in {out}" + (f", drawn in {viz}" if viz else ""))
+
+
+@app.command()
+def synthesise(
+    *,
+    modality: Annotated[str, typer.Option(help="infrared, depth, event, normal, paint or sketch.")],
+    input: Annotated[Path, typer.Option(help="An image, or a folder of images of any depth.")],
+    out: Annotated[Path, typer.Option(help="Folder for the images; names and sub-folders are kept.")],
+    seed: Annotated[int, typer.Option(help="Of what engines draw at random.")] = 0,
+    engine: Annotated[str | None, typer.Option(help="Another engine than the modality's default.")] = None,
+) -> None:
+    """Make a modality's image of each RGB image, pixel by pixel in place."""
+    if not input.exists():
+        raise DataError(f"no {input}; give an image or a folder of images")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file; give a folder")
+    folder = input if input.is_dir() else input.parent
+    if out.resolve() == folder.resolve():
+        raise ConfigError(f"--out {out} is where the originals lie; give another folder")
+    _check_folder(out)
+    from minima_core.synthesis.runner import default_settings, synthesise_files
+
+    settings = default_settings(modality)
+    if engine is not None:
+        settings = {**settings, "engine": engine} if engine == settings["engine"] else {"engine": engine}
+    made = synthesise_files(input, out, modality=modality, settings=settings, seed=seed)
+    typer.echo(f"{len(made)} {modality} images in {out}")
+
+
+@app.command()
+def evaluate(
+    *,
+    model: Model,
+    benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for example mmim.")],
+    root: Annotated[Path, typer.Option(help="Its data; see above.")],
+    out: Annotated[Path, typer.Option(help="Scores, .json.")],
+    protocol: Annotated[str, typer.Option(help="Settings of matching and scoring.")] = "minima-v1",
+    max_keypoints: Keypoints = None,
+    device: Device = "auto",
+) -> None:
+    """Score a model on a benchmark.
+
+    ROOT is a folder that the stage fetch_benchmark prepared (data/benchmarks/NAME). For mmim it may also be the data
+    themselves: the folder Multimodal_Image_Matching_Datasets, or the one that holds it. --max-keypoints is part of the
+    protocol: it changes protocol_hash.
+    """
+    from minima_core.evaluation.protocol import get_protocol
+
+    chosen = get_protocol(protocol, max_keypoints=max_keypoints)
+    _check_output(out, "--out", (".json",), ())
+    from minima_core.evaluation.run import evaluate as run
+    from minima_core.evaluation.run import prepared_root
+
+    with prepared_root(benchmark, root) as folder:
+        from minima_core.models import load_matcher
+
+        where = _device(device)
+        loaded = load_matcher(model, device=where)
+        workers = _cores() if where == "cpu" else 1
+        scores = run(loaded.matcher, folder, chosen, model=model, licence=loaded.licence, workers=workers)
+    from minima_core.io.atomic import write_json
+
+    write_json(out, scores.model_dump(mode="json", exclude={"version", "skipped"}))
+    summary = "  ".join(f"{name} {value:.2f}" for name, value in scores.metrics.items())
+    typer.echo(f"{benchmark}: {summary}  ({len(scores.pairs)} pairs, {scores.failures} without a model) in {out}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed here, and what is missing for which feature."""
+    from minima_core.doctor import examine
+
+    examine()
+
+
+def _check_keypoints(number: int | None) -> None:
+    if number is not None and number < 1:
+        raise ConfigError(f"--max-keypoints must be at least 1, not {number}")
+
+
+def _check_output(path: Path, option: str, suffixes: tuple[str, ...], taken: tuple[Path, ...]) -> None:
+    """Refuse an output that could not be written in the end, before any work is done."""
+    if path.suffix.lower() not in suffixes:
+        raise ConfigError(f"{option} must end in {' or '.join(suffixes)}, not {path.name!r}")
+    if path.is_dir():
+        raise ConfigError(f"{option} {path} is a folder; give a file")
+    if any(path.resolve() == other.resolve() for other in taken):
+        raise ConfigError(f"{option} {path} is also read or written as something else; give another name")
+    _check_folder(path.parent)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to."""
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise DataError(
+            f"cannot write into {folder}: {existing} is no folder with write permission; choose another one"
+        )
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name not in {"auto", "cpu", "cuda"}:
+        raise ConfigError(f"--device must be cpu, cuda or auto, not {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: no CUDA device here; use cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _write_matches(path: Path, found: Matches, about: dict[str, str]) -> None:
+    arrays = {name: getattr(found, name).numpy() for name in ("mkpts0", "mkpts1", "scores")}
+    if path.suffix.lower() == ".json":
+        from minima_core.io.atomic import write_json
+
+        write_json(path, {**about, **{name: values.tolist() for name, values in arrays.items()}})
+        return
+    from minima_core.io.hdf5 import new_hdf5
+
+    with new_hdf5(path) as file:
+        file.attrs.update(about)
+        for name, values in arrays.items():
+            file.create_dataset(name, data=values)
+
+
+def _picture(images: tuple[np.ndarray, np.ndarray], found: Matches) -> np.ndarray:
+    from minima_core.evaluation.plotting import draw_matches
+
+    return draw_matches(*images, found.mkpts0.numpy(), found.mkpts1.numpy())
+
+
+if __name__ == "__main__":
+    main()

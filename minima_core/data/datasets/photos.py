@@ -1,0 +1,246 @@
+"""Any folder of images as homography pairs: of each photo a crop and several random perspectives of the same photo.
+
+Every view is taken from inside the photo, so that every pixel of it is real, and is written as an image: what follows
+treats it as any other. A photo is in one split only, chosen by a digest of its pixels, so that copies of a file under
+another name or with other metadata stay together (and are used once).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+import torch
+from pydantic import Field
+
+from minima_core.config import Section
+from minima_core.data.datasets._layout import REMEDY, image_path, scene_names
+from minima_core.data.datasets.base import Dataset
+from minima_core.data.index import Scene
+from minima_core.errors import DataError
+from minima_core.geometry.coords import scaling
+from minima_core.geometry.homography import corners
+from minima_core.geometry.overlap import homography_overlap
+from minima_core.io.atomic import write_json
+from minima_core.io.images import find_images, read_image, write_image
+from minima_core.manifest import Split
+from minima_core.parallel import map_jobs
+from minima_core.random import rng
+
+VIEWS_FILE = "views.json"
+SMALLEST = 64  # pixels along a photo's shorter side
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """One file: its path, the digest of its pixels and its contrast."""
+
+    path: Path
+    digest: str
+    std: float
+
+    @property
+    def stem(self) -> str:
+        return self.digest[:12]
+
+
+class Photos(Dataset):
+    """Photographs of the user."""
+
+    class Params(Section):
+        """Settings, ``dataset.photos`` in params.yaml."""
+
+        root: str
+        licence: str  # of the photographs, as the user knows it
+        size: tuple[int, int]  # width and height of every view
+        views: int = Field(ge=1, le=20)  # perspectives a photo, beside the crop
+        crop: float = Field(gt=0.2, le=1)  # side of the crop, as a share of the largest that fits
+        scale: tuple[float, float]  # side of a perspective as a factor on the crop's
+        rotation: float = Field(ge=0, le=180)  # degrees, both ways
+        perspective: float = Field(ge=0, le=0.35)  # shift of each corner, as a share of half the side
+        shift: float = Field(ge=0, le=1)  # of the centre, as a share of half the side
+        validation_share: float = Field(gt=0, lt=1)  # of the photos
+        photos_per_scene: int = Field(ge=1)  # photos whose views lie in one folder and one shard
+        min_std: float = Field(ge=0)  # gray levels; a photo with less contrast has nothing to match
+        overlap: tuple[float, float]  # a pair's overlap lies in (low, high]
+
+    relation = "homography"
+
+    def __init__(self, params: Section, *, seed: int) -> None:
+        super().__init__(params, seed=seed)
+        self.licence = self.settings.licence
+
+    @property
+    def settings(self) -> Params:
+        """The settings with their type."""
+        return cast("Photos.Params", self.params)
+
+    def source(self) -> list[tuple[str, int, int]]:
+        """Return what identifies the photographs."""
+        root = Path(self.settings.root)
+        return [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in find_images(root)]
+
+    def prepare(self, root: Path, *, workers: int = 1) -> None:
+        """Write the views of all photos under ``root``.
+
+        Raises:
+            DataError: naming the first photo that is damaged, too small or without texture.
+        """
+        p = self.settings
+        paths = find_images(Path(p.root))
+        photos = self._usable(map_jobs(_look, paths, workers=workers, what="reading photos"))
+        jobs = []
+        for split, members in self._split(photos).items():
+            for k in range(0, len(members), p.photos_per_scene):
+                name = f"photos-{split}-{k // p.photos_per_scene:04d}"
+                jobs.append((root, name, split, members[k : k + p.photos_per_scene], p, self.seed))
+        map_jobs(_write_scene, jobs, workers=workers, what="warping photos")
+
+    def _usable(self, photos: list[_Photo]) -> list[_Photo]:
+        """Return the photos sorted by digest, each once."""
+        unique: dict[str, _Photo] = {}
+        for photo in photos:
+            if photo.std < self.settings.min_std:
+                raise DataError(
+                    f"{photo.path} has no texture (standard deviation {photo.std:.1f} gray levels, "
+                    f"{self.settings.min_std:g} needed); remove it or lower dataset.photos.min_std"
+                )
+            if photo.digest in unique:
+                logger.warning("%s shows the same pixels as %s; used once", photo.path, unique[photo.digest].path)
+            unique.setdefault(photo.digest, photo)
+        return [unique[key] for key in sorted(unique)]
+
+    def _split(self, photos: list[_Photo]) -> dict[Split, list[_Photo]]:
+        """Return who is in which split; a photo stays where it is when others come or go."""
+        share = self.settings.validation_share
+        held = [photo for photo in photos if int(photo.digest[:8], 16) / 2**32 < share]
+        if not held and len(photos) > 1:
+            held = photos[:1]  # of a handful of photos none may have fallen below the share
+        digests = {photo.digest for photo in held}
+        return {"train": [photo for photo in photos if photo.digest not in digests], "val": held}
+
+    def scenes(self, root: Path) -> Iterator[Scene]:
+        """Yield the scenes with their pairs: all views of a photo with each other."""
+        for name in scene_names(root, VIEWS_FILE):
+            yield _read_scene(root, name, self.settings)
+
+
+def _look(path: Path) -> _Photo:
+    """Return what decides over a photo."""
+    image = read_image(path)
+    if min(image.shape[:2]) < SMALLEST:
+        raise DataError(f"{path} is {image.shape[1]} x {image.shape[0]}, smaller than {SMALLEST} pixels; remove it")
+    content = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
+    return _Photo(path, content, float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).std()))
+
+
+def _write_scene(job: tuple[Path, str, Split, list[_Photo], Photos.Params, int]) -> None:
+    """Write the views of some photos, and how each view came from its photo."""
+    root, name, split, photos, p, seed = job
+    if (root / name / VIEWS_FILE).is_file():  # written last
+        return
+    records = {}
+    for photo in photos:
+        image = read_image(photo.path)
+        quads = view_quads((image.shape[1], image.shape[0]), p, rng(seed, photo.digest, "views"))
+        H = [homography(quad, p.size) for quad in quads]
+        for k in range(len(quads)):
+            write_image(root / image_path(name, f"{photo.stem}-{k}"), take(image, H[k], quads[k], p.size))
+        records[photo.stem] = {"file": str(photo.path.relative_to(p.root)), "H": [h.tolist() for h in H]}
+    write_json(root / name / VIEWS_FILE, {"split": split, "size": list(p.size), "photos": records})
+
+
+def view_quads(size: tuple[int, int], p: Photos.Params, random: np.random.Generator) -> list[np.ndarray]:
+    """Return (4, 2) corners in the photo's pixels, clockwise from the top left: the central crop, then perspectives."""
+    w, h = size
+    fit = min(w / p.size[0], h / p.size[1]) * p.crop
+    half = (np.array(p.size) * fit - 1) / 2
+    centre = (np.array(size) - 1) / 2
+    signs = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64)
+    quads = [centre + signs * half]
+    for _ in range(p.views):
+        angle = np.radians(random.uniform(-p.rotation, p.rotation))
+        factor = np.exp(random.uniform(np.log(p.scale[0]), np.log(p.scale[1])))
+        moved_corners = (signs + random.uniform(-p.perspective, p.perspective, (4, 2))) * half * factor
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        moved = centre + random.uniform(-p.shift, p.shift, 2) * half
+        quads.append(_inside(moved_corners @ turn + moved, size))
+    return quads
+
+
+def _inside(quad: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Shrink a quad where it is larger than the photo, then push it in."""
+    room = np.array(size) - 1.0
+    middle = quad.mean(axis=0)
+    quad = middle + (quad - middle) * min(1.0, float((room / np.ptp(quad, axis=0)).min()))
+    return quad - np.minimum(quad.min(axis=0), 0) - np.maximum(quad.max(axis=0) - room, 0)
+
+
+def homography(quad: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return (3, 3) float64 that maps (4, 2) ``quad`` to the corner pixels of an image of ``size`` = (W, H)."""
+    rows, values = [], []
+    for (x, y), (u, v) in zip(quad, corners(size).numpy(), strict=True):
+        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
+        values += [u, v]
+    return np.append(np.linalg.solve(np.array(rows), np.array(values)), 1.0).reshape(3, 3)
+
+
+def take(photo: np.ndarray, H: np.ndarray, quad: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the (H, W, 3) view of a photo through ``H`` (photo to view), shrunk first where the view is."""
+    (ax, ay), (bx, by) = quad[2] - quad[0], quad[3] - quad[1]
+    area = 0.5 * abs(ax * by - ay * bx)
+    step = np.sqrt(area / (size[0] * size[1]))
+    if step > 1:
+        small = tuple(max(2, round(side / step)) for side in photo.shape[1::-1])
+        factor = (small[0] / photo.shape[1], small[1] / photo.shape[0])
+        photo = cv2.resize(photo, small, interpolation=cv2.INTER_AREA)
+        H = H @ np.linalg.inv(scaling(factor).numpy())
+    return cv2.warpPerspective(photo, H, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _read_scene(root: Path, name: str, p: Photos.Params) -> Scene:
+    """Return one scene of the index from what ``prepare`` wrote."""
+    path = root / name / VIEWS_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        photos = {stem: np.array(record["H"], np.float64) for stem, record in sorted(content["photos"].items())}
+        split, size = content["split"], (int(content["size"][0]), int(content["size"][1]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"cannot read {path} ({type(error).__name__}: {error}); {REMEDY}") from None
+    images: list[str] = []
+    pairs, overlaps, homographies = [], [], []
+    for stem, H in photos.items():
+        first = len(images)
+        images += [image_path(name, f"{stem}-{k}") for k in range(len(H))]
+        for i, j in zip(*np.triu_indices(len(H), 1), strict=True):
+            H_0to1 = H[j] @ np.linalg.inv(H[i])
+            H_0to1 = H_0to1 / H_0to1[2, 2]
+            overlap = homography_overlap(torch.from_numpy(H_0to1), size, size)
+            if p.overlap[0] < overlap <= p.overlap[1]:
+                pairs.append((first + i, first + j))
+                overlaps.append(overlap)
+                homographies.append(H_0to1)
+    n = len(images)
+    if missing := next((image for image in images if not (root / image).is_file()), None):
+        raise DataError(f"no {root / missing}; {REMEDY}")
+    return Scene(
+        name,
+        split,
+        images,
+        [""] * n,
+        [""] * n,
+        np.tile(np.array(size, np.int64), (n, 1)),
+        np.full((n, 3, 3), np.nan),
+        np.full((n, 4, 4), np.nan),
+        np.array(pairs, np.int64).reshape(-1, 2),
+        np.array(overlaps, np.float64),
+        np.array(homographies, np.float64).reshape(-1, 3, 3),
+    )

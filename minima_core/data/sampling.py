@@ -1,0 +1,126 @@
+"""Which pairs an epoch visits and in which modalities: functions of seed, epoch and pair alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from minima_core.config import Section
+from minima_core.data.pairs import PairSource
+from minima_core.errors import DataError
+from minima_core.random import rng
+from minima_core.types import RGB
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training sample: a pair of a source and the modality of each side."""
+
+    pair: int
+    modality0: str
+    modality1: str
+
+
+class PairSampling(Section):
+    """How an epoch's pairs are drawn (spec/datasets.md section 4)."""
+
+    per_scene: Annotated[int, Field(gt=0)]  # pairs of a scene and epoch
+    overlap: tuple[float, float]  # of the pairs, above the first and up to the second
+    bins: Annotated[int, Field(gt=0)]  # of equal width over that range, drawn from equally
+    repeats: Annotated[int, Field(gt=0)]  # visits of a drawn pair, each in modalities of its own
+
+
+def modality_pair(names: Sequence[str], *, seed: int, epoch: int, sample: int) -> tuple[str, str]:
+    """Return the modalities of a sample's two sides; at most one of them is not RGB.
+
+    One of ``names`` and RGB is drawn evenly and takes one side, drawn evenly: of n names an RGB pair comes with
+    probability 1 / (n + 1), every other (modality, side) with half of that (spec/training.md section 2).
+    """
+    listed = [RGB, *(name for name in names if name != RGB)]
+    generator = rng(seed, "modality", epoch, sample)
+    name = listed[int(generator.integers(len(listed)))]
+    return (name, RGB) if generator.integers(2) else (RGB, name)
+
+
+def sample_pairs(overlap: np.ndarray, settings: PairSampling, generator: np.random.Generator) -> np.ndarray:
+    """Return indices into (M,) ``overlap``: an equal number from every overlap bin, without replacement.
+
+    A bin counts if it holds twice its share of pairs. Where none does (small scenes, on which the reference fails), the
+    pairs in range are drawn from evenly; where none is in range, those above its lower end.
+    """
+    low, high = settings.overlap
+    edges = np.linspace(low, high, settings.bins + 1)
+    share = settings.per_scene // settings.bins
+    members = [np.flatnonzero((overlap > a) & (overlap <= b)) for a, b in pairwise(edges)]
+    pools = [bin_ for bin_ in members if share and len(bin_) >= 2 * share] or [np.concatenate(members)]
+    if not len(pools[0]):
+        pools = [np.flatnonzero(overlap > low)]
+    each = settings.per_scene // len(pools)
+    return np.concatenate([generator.choice(pool, min(each, len(pool)), replace=False) for pool in pools])
+
+
+def epoch_items(source: PairSource, settings: PairSampling, *, seed: int, epoch: int) -> list[Item]:
+    """Return an epoch's samples, shuffled; those whose image an engine failed on are left out.
+
+    Raises:
+        DataError: if no scene has a pair with enough overlap.
+    """
+    items = []
+    for s, scene in enumerate(source.scenes):
+        drawn = sample_pairs(scene.overlap, settings, rng(seed, "pairs", epoch, scene.name))
+        for k in source.first(s) + np.sort(drawn):
+            for repeat in range(settings.repeats):
+                sample = int(k) * settings.repeats + repeat
+                item = Item(int(k), *modality_pair(source.names, seed=seed, epoch=epoch, sample=sample))
+                if _exists(source, item):
+                    items.append(item)
+    if not items:
+        raise DataError(
+            f"{source.index} has no {source.split} pair with overlap above {settings.overlap[0]}; check `dataset` and "
+            "`overlap` in params.yaml"
+        )
+    order = rng(seed, "order", epoch).permutation(len(items))
+    return [items[n] for n in order]
+
+
+def validation_items(source: PairSource, settings: PairSampling, *, seed: int, count: int) -> list[Item]:
+    """Return about ``count`` fixed samples: the same pairs in every modality, on alternating sides, RGB pairs too."""
+    pairs = np.concatenate(
+        [
+            source.first(s) + np.sort(sample_pairs(scene.overlap, settings, rng(seed, "validation", scene.name)))
+            for s, scene in enumerate(source.scenes)
+        ]
+        or [np.zeros(0, np.int64)]
+    )
+    names = [RGB, *source.names]
+    kept = rng(seed, "validation").permutation(pairs)[: max(1, count // len(names))]
+    items = [
+        Item(int(k), *((name, RGB) if (n + m) % 2 else (RGB, name)))
+        for n, k in enumerate(np.sort(kept))
+        for m, name in enumerate(names)
+    ]
+    return [item for item in items if _exists(source, item)]
+
+
+def _exists(source: PairSource, item: Item) -> bool:
+    scene, pair = source.locate(item.pair)
+    i, j = (int(n) for n in scene.pairs[pair])
+    return source.has(scene, i, item.modality0) and source.has(scene, j, item.modality1)
+
+
+def batches(epochs: Iterator[list[Item]], size: int) -> Iterator[list[Item]]:
+    """Yield batches of ``size`` without end; the rest of an epoch that fills no batch is dropped."""
+    for items in epochs:
+        if len(items) < size:
+            logger.warning("an epoch has %d samples, fewer than a batch of %d", len(items), size)
+            yield items
+        for start in range(0, len(items) - size + 1, size):
+            yield items[start : start + size]

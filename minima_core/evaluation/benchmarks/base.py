@@ -1,0 +1,209 @@
+"""What a benchmark plugin is: it prepares pairs with ground truth; a prepared folder is read the same way for all."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from minima_core.config import Section, checked, digest
+from minima_core.errors import DataError
+from minima_core.io.images import read_image, to_tensor
+from minima_core.manifest import BenchmarkManifest, Record, file_sha256
+from minima_core.plugins import Plugins
+
+logger = logging.getLogger(__name__)
+Matrix = list[list[float]]
+Task = Literal["pose", "homography"]
+
+
+@dataclass(frozen=True)
+class BenchmarkPair:
+    """One pair to match and score.
+
+    Attributes:
+        name: unique in the benchmark.
+        category: what the pair is counted under (``infrared``, ``RemoteSensing/SAR_Optical``).
+        image0: (3, H, W) RGB float in [0, 1].
+        image1: likewise.
+        K0: (3, 3) float64, pose benchmarks only.
+        K1: likewise.
+        T_0to1: (4, 4) float64, pose benchmarks only.
+        H_0to1: (3, 3) float64, homography benchmarks only.
+    """
+
+    name: str
+    category: str
+    image0: torch.Tensor
+    image1: torch.Tensor
+    K0: torch.Tensor | None = None
+    K1: torch.Tensor | None = None
+    T_0to1: torch.Tensor | None = None
+    H_0to1: torch.Tensor | None = None
+
+
+class PairTruth(BaseModel):
+    """One pair as it is written down: which files, and what relates them. Matrices are as in ``BenchmarkPair``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    category: str
+    image0: str  # relative to the benchmark's images
+    image1: str
+    sha0: str
+    sha1: str
+    size0: tuple[int, int]  # width and height
+    size1: tuple[int, int]
+    K0: Matrix | None = None
+    K1: Matrix | None = None
+    T_0to1: Matrix | None = None
+    H_0to1: Matrix | None = None
+
+    def tensor(self, field: Literal["K0", "K1", "T_0to1", "H_0to1"]) -> torch.Tensor:
+        """Return a matrix as float64; raise DataError where this pair has none."""
+        values = getattr(self, field)
+        if values is None:
+            raise DataError(f"pair {self.name} has no {field}; fetch the benchmark again")
+        return torch.tensor(values, dtype=torch.float64)
+
+
+class PairList(Record):
+    """All pairs of a prepared benchmark (``pairs.json``) and how its categories are summed up."""
+
+    FILE: ClassVar[str] = "pairs.json"
+    REMEDY: ClassVar[str] = "prepare the benchmark with `dvc repro fetch_benchmark`"
+    version: Literal[1] = 1
+    task: Task
+    root: str = ""  # where the images lie; empty: in this folder
+    headline: list[str]  # categories that the benchmark's own figure averages
+    groups: dict[str, list[str]]  # further averages, reported beside the categories
+    pairs: list[PairTruth]
+
+    def digest(self) -> str:
+        """Return the sha256 of what is matched and how it is scored, wherever the images lie."""
+        return digest(self.model_dump(mode="json", exclude={"root"}))
+
+    def manifest(self, benchmark: str, licence: str) -> BenchmarkManifest:
+        """Return the manifest of these pairs."""
+        counts: dict[str, int] = {}
+        for pair in self.pairs:
+            counts[pair.category] = counts.get(pair.category, 0) + 1
+        return BenchmarkManifest(
+            benchmark=benchmark, licence=licence, pairs=len(self.pairs), categories=counts, data_digest=self.digest()
+        )
+
+
+class Prepared:
+    """A prepared benchmark, opened for reading; its images are checked against the digests of the preparation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.manifest = BenchmarkManifest.load(folder)
+        self.list = PairList.load(folder)
+        self.images = Path(self.list.root) if self.list.root else folder
+        if self.manifest.data_digest != self.list.digest() and not self.manifest.skipped:
+            raise DataError(f"{folder / PairList.FILE} does not belong to its manifest; {PairList.REMEDY}")
+
+    def image(self, reference: str, sha256: str) -> np.ndarray:
+        """Return an image as (H, W, 3) uint8 RGB.
+
+        Raises:
+            DataError: if it is missing, damaged, or another one than when the benchmark was prepared.
+        """
+        path = self.images / reference
+        if not path.is_file():
+            raise DataError(
+                f"no {path}, which {self.manifest.benchmark} needs; bring it back or fetch the benchmark again"
+            )
+        if file_sha256(path) != sha256:
+            raise DataError(
+                f"{path} has changed since {self.manifest.benchmark} was prepared; fetch the benchmark again"
+            )
+        return read_image(path)
+
+    def load(self, truth: PairTruth) -> BenchmarkPair:
+        """Return a pair with its images."""
+        fields: tuple[Literal["K0", "K1", "T_0to1", "H_0to1"], ...] = ("K0", "K1", "T_0to1", "H_0to1")
+        return BenchmarkPair(
+            truth.name,
+            truth.category,
+            to_tensor(self.image(truth.image0, truth.sha0)),
+            to_tensor(self.image(truth.image1, truth.sha1)),
+            **{field: truth.tensor(field) for field in fields if getattr(truth, field) is not None},
+        )
+
+
+class Benchmark(ABC):
+    """Pairs with ground truth; ``prepare`` brings them, ``pairs`` reads what it brought.
+
+    Whatever is drawn at random is drawn from a seed in ``Params``: a benchmark must not change with the seed of a
+    training run.
+    """
+
+    class Params(Section):
+        """Settings, ``benchmark.<name>`` in params.yaml."""
+
+    licence: ClassVar[str]
+    task: ClassVar[Task]
+
+    def __init__(self, params: Any) -> None:
+        self.params = params
+
+    def prepare(self, folder: Path, *, scratch: Path, workers: int = 1) -> BenchmarkManifest:
+        """Bring the benchmark into ``folder`` and return its manifest; absent data is ``skipped`` with the reason.
+
+        The manifest is written last. ``scratch`` keeps what is unfinished, so that a killed run continues.
+
+        Raises:
+            DataError: naming the file that cannot be used.
+        """
+        name = type(self).__module__.rpartition(".")[2]
+        reason = self.absent()
+        if reason:
+            logger.warning("%s is skipped: %s", name, reason)
+            pairs = PairList(task=self.task, headline=[], groups={}, pairs=[])
+            manifest = BenchmarkManifest(benchmark=name, licence=self.licence, pairs=0, skipped=reason)
+        else:
+            pairs = self._prepare(folder, scratch, workers)
+            manifest = pairs.manifest(name, self.licence)
+        pairs.save(folder)
+        manifest.save(folder)
+        return manifest
+
+    def absent(self) -> str:
+        """Say why there is nothing to prepare, with the remedy; "" where there is."""
+        return ""
+
+    @abstractmethod
+    def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:
+        """Write what ``folder`` must hold beside its lists and return the pairs in a fixed order."""
+
+    @staticmethod
+    def pairs(folder: Path) -> Iterator[BenchmarkPair]:
+        """Yield the pairs of a prepared folder with their images, in a fixed order."""
+        prepared = Prepared(folder)
+        return (prepared.load(truth) for truth in prepared.list.pairs)
+
+
+def as_matrix(values: np.ndarray) -> Matrix:
+    """Return an array as plain rows; reading them back gives the same float64 numbers."""
+    return [[float(v) for v in row] for row in np.asarray(values, dtype=np.float64)]
+
+
+BENCHMARKS: Plugins[Benchmark] = Plugins("minima_core.evaluation.benchmarks", Benchmark, "benchmark")  # type: ignore[type-abstract]
+
+
+def create_benchmark(name: str, settings: Any) -> Benchmark:
+    """Return a benchmark plugin by name with its settings checked.
+
+    Raises:
+        ConfigError: for an unknown name or setting.
+    """
+    plugin = BENCHMARKS.get(name)
+    return plugin(checked(settings, plugin.Params, f"benchmark.{name}"))

@@ -1,0 +1,69 @@
+"""A model on a benchmark, from images to numbers: match, then score."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from minima_core.errors import DataError
+from minima_core.evaluation.benchmarks.base import BENCHMARKS, create_benchmark
+from minima_core.evaluation.matching import MatchesImages, match_benchmark
+from minima_core.evaluation.protocol import Protocol
+from minima_core.evaluation.scoring import Scores, score_predictions
+from minima_core.manifest import BenchmarkManifest
+
+
+def evaluate(
+    matcher: MatchesImages, benchmark: Path, protocol: Protocol, *, model: str, licence: str, workers: int = 1
+) -> Scores:
+    """Match and score in one go, leaving no files.
+
+    Args:
+        matcher: with its weights.
+        benchmark: a prepared folder.
+        protocol: how.
+        model: what the scores call the model.
+        licence: of the model.
+        workers: threads.
+
+    Raises:
+        DataError: naming the file that cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="minima-") as name:
+        out = Path(name)
+        match_benchmark(
+            matcher, benchmark, protocol, out, model=model, licence=licence, scratch=out / "parts", workers=workers
+        )
+        return score_predictions(out, benchmark, protocol)
+
+
+@contextmanager
+def prepared_root(benchmark: str, root: Path) -> Iterator[Path]:
+    """Yield a prepared folder for ``root``: itself where it is one, else a temporary one that reads the data there.
+
+    Raises:
+        ConfigError: for an unknown benchmark.
+        DataError: where there are no data: a benchmark that was asked for by name is not skipped.
+    """
+    plugin = BENCHMARKS.get(benchmark)
+    if not root.is_dir():
+        raise DataError(f"no folder {root}; it must hold the data of {benchmark}")
+    if (root / BenchmarkManifest.FILE).is_file():
+        manifest = BenchmarkManifest.load(root)
+        if manifest.benchmark != benchmark or manifest.skipped:
+            raise DataError(f"{root} holds no {benchmark}: {manifest.skipped or f'it is {manifest.benchmark}'}")
+        yield root
+        return
+    if set(plugin.Params.model_fields) != {"root"}:
+        raise DataError(
+            f"no {BenchmarkManifest.FILE} in {root}; prepare it with `dvc repro fetch_benchmark@{benchmark}` "
+            f"and give data/benchmarks/{benchmark}"
+        )
+    with tempfile.TemporaryDirectory(prefix="minima-") as name:
+        folder = Path(name)
+        manifest = create_benchmark(benchmark, {"root": root}).prepare(folder, scratch=folder / "scratch")
+        if manifest.skipped:
+            raise DataError(manifest.skipped)
+        yield folder

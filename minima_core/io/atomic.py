@@ -1,0 +1,99 @@
+"""Writers that leave either the whole file or nothing: a temporary name, then a rename."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from minima_core.errors import DataError
+
+UNFINISHED = ".unfinished"  # in the name of every temporary file, so that those of killed runs can be told from outputs
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``path``; it is renamed to ``path`` when the block ends well.
+
+    The suffix is kept, because some writers choose their format by it. On an error the temporary file goes.
+
+    Raises:
+        DataError: when the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{UNFINISHED}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno is None:  # raised by a library about what it was given, not about the disk
+            raise
+        raise DataError(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write plain values as JSON with sorted keys, so that equal values give equal bytes."""
+    write_text(path, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def whole_folder(path: Path, scratch: Path) -> Iterator[Path]:
+    """Yield ``scratch`` to fill; when the block ends well it takes the place of ``path``, else it is kept for a rerun.
+
+    Temporary files of a run that was killed in the middle of one are removed, and never become part of ``path``.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    _sweep(scratch)
+    yield scratch
+    _sweep(scratch)
+    replace_folder(scratch, path)
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Put the folder ``new`` in the place of ``path``; an older one there is removed last, or stays if that fails."""
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.replace(old)
+    try:
+        new.replace(path)
+    except OSError:
+        if old.exists():
+            old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    for leftover in folder.rglob(f".*{UNFINISHED}*"):
+        if leftover.is_file():
+            leftover.unlink()
+
+
+def scratch_folder(stage: str, key: str) -> Path:
+    """Return where a stage keeps unfinished work; ``key`` is a digest of its parameters and inputs.
+
+    The folder lies on the same file system as the outputs, so that a rename moves it.
+    """
+    return Path(".scratch") / stage / key[:16]

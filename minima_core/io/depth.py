@@ -1,0 +1,37 @@
+"""Depth maps in MegaDepth's form: one HDF5 file an image, data set ``depth``, 0 where unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from minima_core.errors import DataError, redo
+from minima_core.io.hdf5 import new_hdf5
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """Return (H, W) float32, 0 where unknown.
+
+    Raises:
+        DataError: if the file is missing, not HDF5, has no ``depth``, or holds NaN or negative (ordinal) values.
+    """
+    if not path.is_file():
+        raise DataError(f"no depth file {path}; make the raw scenes again with {redo('download')}")
+    try:
+        with h5py.File(path, "r") as file:
+            depth = np.asarray(file["depth"], dtype=np.float32)
+    except (OSError, KeyError) as error:
+        raise DataError(f"cannot read depth from {path}: {error}; replace the file") from None
+    if depth.ndim != 2 or not np.isfinite(depth).all() or depth.min(initial=0) < 0:
+        raise DataError(f"{path} holds no metric depth (2-D, finite, >= 0 expected); replace or remove it")
+    return depth
+
+
+def write_depth(path: Path, depth: np.ndarray) -> None:
+    """Write (H, W) float32 atomically, compressed; equal maps give equal bytes."""
+    with new_hdf5(path) as file:
+        file.create_dataset(
+            "depth", data=depth.astype(np.float32), compression="gzip", compression_opts=1, shuffle=True
+        )

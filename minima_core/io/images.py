@@ -1,0 +1,165 @@
+"""Images in and out: RGB uint8 in memory whatever the file holds; OpenCV's BGR never leaves this module."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from minima_core.errors import DataError
+from minima_core.io.atomic import write_bytes
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+MAX_PIXELS = 200_000_000  # a picture beyond this is a bomb or a scan that must be tiled first
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Return all images under ``folder``, any depth and any case of extension, sorted by path; nothing that is hidden.
+
+    Raises:
+        DataError: if the folder is missing or holds no image.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}; give a folder that holds images")
+    found = sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+        and p.is_file()
+    )
+    if not found:
+        raise DataError(f"no images in {folder} (looked for {', '.join(sorted(SUFFIXES))}, any depth)")
+    return found
+
+
+def read_image(file: Path | bytes, name: str = "encoded image") -> np.ndarray:
+    """Return an image file, or the bytes of one, as (H, W, 3) uint8 RGB.
+
+    EXIF orientation is applied; gray is repeated, palette and CMYK are converted, 16 bit is scaled by its range (65535
+    to 255), alpha is laid over white. ``name`` is what messages call bytes.
+
+    Raises:
+        DataError: if the file is missing, may not be read, is truncated or no image.
+    """
+    with _opened(file, name) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise DataError(
+                f"{file if isinstance(file, Path) else name} has {image.width} x {image.height} pixels, more than "
+                f"{MAX_PIXELS}; tile it first"
+            )
+        return _to_rgb(image)
+
+
+def image_size(file: Path | bytes, name: str = "encoded image") -> tuple[int, int]:
+    """Return the (width, height) that ``read_image`` gives, without decoding the pixels.
+
+    Raises:
+        DataError: if the file is missing, may not be read or is no image.
+    """
+    with _opened(file, name) as image:
+        width, height = image.size
+        turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # sides are swapped
+    return (height, width) if turned else (width, height)
+
+
+@contextmanager
+def _opened(file: Path | bytes, name: str) -> Iterator[Image.Image]:
+    """Yield an image whose pixels are not read yet; what goes wrong in the block is told in one line."""
+    what = str(file) if isinstance(file, Path) else name
+    try:
+        with Image.open(file if isinstance(file, Path) else io.BytesIO(file)) as image:
+            yield image
+    except FileNotFoundError:
+        raise DataError(f"no file {what}") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{what} is not an image; replace or remove it") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the file system; Pillow's own have no number
+            raise DataError(f"cannot read {what}: {error.strerror}; make it readable or remove it") from None
+        raise DataError(f"cannot read {what}: {error}; the file is damaged, replace or remove it") from None
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode in {"I;16", "I;16B", "I;16L", "I"}:
+        gray = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        return np.repeat(((gray + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode == "F":
+        gray = np.nan_to_num(np.asarray(image), posinf=0.0, neginf=0.0)
+        top = float(gray.max())
+        gray = gray if top > 1.0 else gray * 255.0
+        return np.repeat(np.clip(gray, 0, 255).round().astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(paper, rgba)
+    return np.array(image.convert("RGB"))
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Return (H, W, 3) or (H, W) uint8 as PNG bytes (lossless, the same bytes for the same pixels)."""
+    return _encode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+
+
+def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
+    """Return (H, W, 3) uint8 RGB as JPEG bytes without chroma subsampling."""
+    return _encode(
+        ".jpg",
+        image,
+        [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
+    )
+
+
+def _encode(suffix: str, image: np.ndarray, flags: list[int]) -> bytes:
+    bgr = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return bytes(cv2.imencode(suffix, bgr, flags)[1])
+
+
+def decode(data: bytes | np.ndarray, name: str = "encoded image") -> np.ndarray:
+    """Return encoded bytes as (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: if the bytes are no whole image; ``name`` is what the message calls them.
+    """
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        decoded = None
+    if decoded is None:
+        raise DataError(f"{name} cannot be decoded; the file is damaged, make it again")
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) or (H, W) uint8 atomically; ``.png`` is lossless, ``.jpg`` quality 95."""
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        data = encode_png(image)
+    elif suffix in {".jpg", ".jpeg"}:
+        data = encode_jpeg(image)
+    else:
+        buffer = io.BytesIO()
+        try:
+            Image.fromarray(image).save(buffer, format=Image.registered_extensions()[suffix])
+        except KeyError:
+            raise DataError(f"cannot write {path}: unknown image format; use .png or .jpg") from None
+        data = buffer.getvalue()
+    write_bytes(path, data)
+
+
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    """Return (H, W, 3) uint8 as (3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div_(255.0)
+
+
+def to_uint8(image: torch.Tensor) -> np.ndarray:
+    """Return (3, H, W) float in [0, 1] as (H, W, 3) uint8, rounded."""
+    return (image.detach().cpu().clamp(0, 1) * 255.0).round().byte().permute(1, 2, 0).contiguous().numpy()

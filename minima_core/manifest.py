@@ -1,0 +1,156 @@
+"""What lies on disk beside the data: pydantic records saved as JSON, the contracts between stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from minima_core.errors import DataError
+from minima_core.io.atomic import write_json
+
+Split = Literal["train", "val", "test"]
+CURVES = "curves.json"  # beside a model that was trained
+
+
+class Record(BaseModel):
+    """A JSON file with a fixed name in the folder it describes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    FILE: ClassVar[str]
+    REMEDY: ClassVar[str] = "make it again with `dvc repro`"
+
+    def save(self, folder: Path) -> None:
+        """Write the record into ``folder`` atomically."""
+        write_json(folder / self.FILE, self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read the record from ``folder``.
+
+        Raises:
+            DataError: if it is missing or not what this version writes.
+        """
+        path = folder / cls.FILE
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(f"no {path}; {cls.REMEDY}") from None
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{path} is not a valid {cls.__name__} ({str(error).splitlines()[0]}); {cls.REMEDY}"
+            ) from None
+
+
+class SceneEntry(BaseModel):
+    """One scene of the index; ``<name>.h5`` beside the manifest holds its records."""
+
+    name: str
+    split: Split
+    images: int
+    pairs: int
+    digest: str  # sha256 of the scene's source files, in index order
+
+
+class SceneManifest(Record):
+    """The pair index: which scenes there are (``index.json``)."""
+
+    FILE: ClassVar[str] = "index.json"
+    version: Literal[1] = 1
+    dataset: str
+    licence: str
+    relation: Literal["depth", "homography"]  # how the pairs of this data set are related
+    raw: str  # folder that the image paths start from, relative to the checkout
+    scenes: list[SceneEntry]
+
+    def split(self, name: Split) -> list[SceneEntry]:
+        """Return the scenes of one split."""
+        return [scene for scene in self.scenes if scene.split == name]
+
+
+class ModalityManifest(Record):
+    """One synthesised modality (``manifest.json`` beside its shards, one ``<scene>.h5`` a scene)."""
+
+    FILE: ClassVar[str] = "manifest.json"
+    version: Literal[1] = 1
+    modality: str
+    engine: str
+    params: dict[str, Any]
+    seed: int
+    licence: str  # of the images: the engine's and the source's together
+    commercial: bool  # whether the engine's licence allows commercial use
+    encoding: Literal["png", "jpeg95"]
+    source_digest: str  # minima_core.data.index.index_digest of the index the images were made from
+    status: Literal["complete", "unavailable"]
+    reason: str = ""  # why it is unavailable
+    scenes: dict[str, int]  # images a scene
+    failed: dict[str, str] = {}  # image id -> why it could not be made
+
+
+class Certificate(Record):
+    """What validation found; training refuses to start without it (``certificate.json``)."""
+
+    FILE: ClassVar[str] = "certificate.json"
+    REMEDY: ClassVar[str] = "training needs validated data: run `dvc repro validate`"
+    version: Literal[1] = 1
+    index_digest: str  # minima_core.data.index.index_digest
+    modalities: list[str]  # those that passed; training draws from these only
+    unavailable: dict[str, str]  # modality -> reason
+    digests: dict[str, str]  # modality that passed -> folder_digest of its manifest and shards
+    expectations: int
+    images: int
+    pairs: int
+    statistics: dict[str, dict[str, float]]  # modality -> statistic -> median
+
+
+class ModelCard(Record):
+    """What a trained matcher is and what made it (``card.json`` beside ``model.safetensors``)."""
+
+    FILE: ClassVar[str] = "card.json"
+    version: Literal[1] = 1
+    matcher: str
+    stage: Literal["pretrained", "finetuned"]
+    params: dict[str, Any]  # the matcher's own settings
+    training: dict[str, Any] = {}  # settings of the training that made it; empty where weights were adopted
+    seed: int | None = None
+    source: dict[str, str] = {}  # official files it came from -> sha256
+    data_digest: str | None = None  # of the certificate it was trained under
+    parent: str | None = None  # digest of the parent's card
+    weights_sha256: str
+    licence: str
+    commercial: bool
+
+    def digest(self) -> str:
+        """Return the sha256 that children and runs know this model by."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+class BenchmarkManifest(Record):
+    """A prepared benchmark (``benchmark.json``); ``skipped`` says why there is nothing to score."""
+
+    FILE: ClassVar[str] = "benchmark.json"
+    version: Literal[1] = 1
+    benchmark: str
+    licence: str
+    pairs: int
+    categories: dict[str, int] = {}
+    data_digest: str = ""
+    skipped: str = ""
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the sha256 over the names and bytes of a folder's files; they are read side by side."""
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    with ThreadPoolExecutor() as pool:
+        lines = [f"{path.name} {sha256}" for path, sha256 in zip(paths, pool.map(file_sha256, paths), strict=True)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,200 @@
+"""What a matcher plugin is: two images in, matches out; a batch in, a loss out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from minima_core.config import Section
+from minima_core.errors import DataError
+from minima_core.geometry.coords import rescale_points
+from minima_core.plugins import Plugins
+from minima_core.types import Matches
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from minima_core.data.pairs import PairSource
+    from minima_core.data.sampling import Item
+
+FLAT = 1.5 / 255  # an image whose channels span less than this has no texture, only rounding
+
+
+@dataclass(frozen=True)
+class Losses:
+    """A training loss (scalar tensor) and its parts, for the curves; both are means over the pairs of the batch."""
+
+    total: torch.Tensor
+    parts: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights come from: official file name -> sha256, and under which licence they may be used."""
+
+    source: dict[str, str]
+    licence: str
+    commercial: bool
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What a matcher needs of one image.
+
+    Attributes:
+        features: the matcher's own; None where the image has no texture.
+        to_original: factors from pixels of the resized image to those of the original, x and y.
+        size: width and height of the original.
+        max_keypoints: that were asked for.
+    """
+
+    features: Any
+    to_original: tuple[float, float]
+    size: tuple[int, int]
+    max_keypoints: int
+
+
+class TrainingData(Protocol):
+    """Training samples of a matcher: which ones, the sampler says."""
+
+    key: str  # digest of everything that the samples come from
+
+    def sample(self, item: Item) -> Any:
+        """Return one sample, a function of ``item`` alone."""
+
+    def collate(self, samples: list[Any]) -> Any:
+        """Return the batch that ``Matcher.loss`` takes."""
+
+    def close(self) -> None:
+        """Close the files that samples are read from; the next sample opens them again."""
+
+
+class Matcher(nn.Module, ABC):
+    """A matcher; construction is cheap and random, weights come from ``load_published`` or a model folder."""
+
+    class Params(Section):
+        """Settings, ``matcher.<name>`` in params.yaml."""
+
+        long_side: int  # images are resized to this before matching
+        max_keypoints: int  # or matches, where the matcher has no keypoints
+
+    def __init__(self, params: Any) -> None:
+        super().__init__()
+        self.params = params
+
+    @property
+    def size_multiple(self) -> int:
+        """Both sides of a resized image are floored to a multiple of this."""
+        return 1
+
+    def match(
+        self,
+        image0: torch.Tensor,
+        image1: torch.Tensor,
+        *,
+        max_keypoints: int | None = None,
+        long_side: int | None = None,
+    ) -> Matches:
+        """Match two (3, H, W) RGB float images in [0, 1]; returns original pixels, on the CPU.
+
+        An image without texture gives no matches, not an error.
+
+        Raises:
+            DataError: if an image has another shape or is not finite.
+        """
+        found0, found1 = (
+            self.extract(image, max_keypoints=max_keypoints, long_side=long_side) for image in (image0, image1)
+        )
+        return self.match_features(found0, found1)
+
+    @torch.inference_mode()
+    def extract(
+        self, image: torch.Tensor, *, max_keypoints: int | None = None, long_side: int | None = None
+    ) -> Extracted:
+        """Return what ``match_features`` needs of one image; worth keeping where an image is in several pairs.
+
+        Raises:
+            DataError: as ``match``.
+        """
+        if image.ndim != 3 or image.shape[0] != 3 or not bool(image.isfinite().all()):
+            raise DataError(f"an image of shape (3, H, W) with finite values expected, not {tuple(image.shape)}")
+        device = next(self.parameters()).device
+        small, scale = resize(image.to(device), long_side or self.params.long_side, self.size_multiple)
+        number = max_keypoints or self.params.max_keypoints
+        features = None if textureless(small) else self.eval()._extract(small, number)
+        return Extracted(features, (1 / scale[0], 1 / scale[1]), (image.shape[-1], image.shape[-2]), number)
+
+    @torch.inference_mode()
+    def match_features(self, found0: Extracted, found1: Extracted) -> Matches:
+        """Match two extracted images; the result is that of ``match`` on the images."""
+        if found0.features is None or found1.features is None:
+            return Matches.empty()
+        found = self.eval()._match(found0.features, found1.features, found0.max_keypoints)
+        mkpts = []
+        for points, image in zip((found.mkpts0, found.mkpts1), (found0, found1), strict=True):
+            top = torch.tensor(image.size, dtype=torch.float32) - 1
+            points = rescale_points(points.float().cpu(), image.to_original)
+            mkpts.append(points.clamp(min=torch.zeros(2), max=top))
+        return Matches(mkpts[0], mkpts[1], found.scores.float().cpu())
+
+    def _extract(self, image: torch.Tensor, max_keypoints: int) -> Any:  # noqa: ARG002 (for those that need it)
+        """Return what the matcher makes of one resized image alone; by default nothing: the image."""
+        return image
+
+    @abstractmethod
+    def _match(self, features0: Any, features1: Any, max_keypoints: int) -> Matches:
+        """Match what ``_extract`` returned for two images; pixels of the resized images."""
+
+    @abstractmethod
+    def load_published(self) -> Provenance:
+        """Load the official RGB weights.
+
+        Raises:
+            WeightsError: if they cannot be had or their sha256 differs.
+        """
+
+    def load_frozen(self) -> Provenance:
+        """Load the official weights of what training never changes; a matcher that freezes nothing has none."""
+        return Provenance({}, "Apache-2.0", commercial=True)
+
+    @abstractmethod
+    def training_data(self, pairs: PairSource, *, max_keypoints: int, cache: Path, workers: int) -> TrainingData:
+        """Return training samples of ``pairs``.
+
+        What is expensive and does not change (features of a frozen extractor) is computed once and kept in ``cache``.
+        """
+
+    @abstractmethod
+    def loss(self, batch: Any) -> Losses:
+        """Return the loss of one collated batch; zero, with a gradient, where the batch has no ground truth."""
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Return the parameters that training changes; all, unless the matcher freezes a part."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+
+def textureless(image: torch.Tensor) -> bool:
+    """Say whether a (3, H, W) image is one colour, up to rounding."""
+    return bool((image.amax((1, 2)) - image.amin((1, 2))).amax() < FLAT)
+
+
+def resize(image: torch.Tensor, long_side: int, multiple: int = 1) -> tuple[torch.Tensor, tuple[float, float]]:
+    """Resize (3, H, W) so that its longer side is ``long_side``, both floored to ``multiple``; returns it and (sx, sy).
+
+    Bilinear with antialiasing; protocol of spec/evaluation.md section 2.
+    """
+    h, w = image.shape[-2:]
+    factor = long_side / max(h, w)
+    new_w, new_h = (max(round(side * factor) // multiple, 1) * multiple for side in (w, h))
+    if (new_w, new_h) == (w, h):
+        return image, (1.0, 1.0)
+    small = F.interpolate(image[None], size=(new_h, new_w), mode="bilinear", align_corners=False, antialias=True)[0]
+    return small.clamp(0, 1), (new_w / w, new_h / h)
+
+
+MATCHERS: Plugins[Matcher] = Plugins("minima_core.matchers", Matcher, "matcher")  # type: ignore[type-abstract]

@@ -1,0 +1,5 @@
+"""LightGlue on top of a frozen extractor: XFeat, ALIKED or DISK."""
+
+from minima_core.matchers.lightglue.matcher import LightGlue
+
+__all__ = ["LightGlue"]

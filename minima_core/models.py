@@ -1,0 +1,187 @@
+"""Models on disk and by name: a folder with a card and weights, a published name, or a version in a registry."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from minima_core.config import checked
+from minima_core.errors import ConfigError, DataError
+from minima_core.io.atomic import whole_folder
+from minima_core.io.images import read_image, to_tensor
+from minima_core.io.weights import save_weights
+from minima_core.manifest import ModelCard, file_sha256
+from minima_core.matchers.base import MATCHERS, Matcher
+from minima_core.types import Matches
+
+WEIGHTS = "model.safetensors"
+REGISTRY = "models:/"
+# settings of the published models for users of the package; a checkout's are in params.yaml
+PUBLISHED_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    f"{extractor}-lightglue": (
+        "lightglue",
+        {"extractor": extractor, "long_side": 1024, "max_keypoints": 2048, "filter_threshold": 0.1},
+    )
+    for extractor in ("xfeat", "aliked", "disk")
+}
+Picture = str | Path | np.ndarray | torch.Tensor
+
+
+class LoadedMatcher:
+    """A matcher ready for use: two pictures in, matches out."""
+
+    def __init__(self, name: str, matcher: Matcher, licence: str, card: ModelCard | None = None) -> None:
+        self.name = name
+        self.matcher = matcher
+        self.licence = licence
+        self.card = card  # None for published weights
+
+    def match(
+        self, image0: Picture, image1: Picture, *, max_keypoints: int | None = None, long_side: int | None = None
+    ) -> Matches:
+        """Return the matches of two pictures, in their own pixels.
+
+        Args:
+            image0: a file, an (H, W, 3) or (H, W) array in RGB, or a (3, H, W) tensor; uint8, or floats in [0, 1].
+            image1: likewise.
+            max_keypoints: instead of the model's own.
+            long_side: the size to match at, instead of the model's own.
+
+        Raises:
+            DataError: if a picture cannot be read or has another shape.
+        """
+        tensors = as_tensor(image0), as_tensor(image1)
+        return self.matcher.match(*tensors, max_keypoints=max_keypoints, long_side=long_side)
+
+
+def as_tensor(picture: Picture) -> torch.Tensor:
+    """Return a picture as (3, H, W) float32 in [0, 1].
+
+    Raises:
+        DataError: if it cannot be read or is none of the kinds ``LoadedMatcher.match`` takes.
+    """
+    if isinstance(picture, torch.Tensor):
+        if picture.dtype == torch.uint8:
+            return picture.float() / 255
+        return _in_range(picture.float())
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 and not np.issubdtype(picture.dtype, np.floating):
+            raise DataError(f"an array of uint8, or of floats in [0, 1], expected, not {picture.dtype}")
+        if picture.ndim == 2:
+            picture = np.repeat(picture[..., None], 3, axis=2)
+        if picture.ndim != 3 or picture.shape[2] != 3:
+            raise DataError(f"an RGB array of shape (H, W, 3) expected, not {picture.shape}")
+        if picture.dtype != np.uint8:
+            return _in_range(torch.from_numpy(picture).float().permute(2, 0, 1).contiguous())
+        return to_tensor(picture)
+    return to_tensor(read_image(Path(picture)))
+
+
+def _in_range(image: torch.Tensor) -> torch.Tensor:
+    if not bool(((image > -1e-3) & (image < 1 + 1e-3)).all()):  # NaN fails too; filters overshoot a little
+        raise DataError("floats in [0, 1] expected, the picture has others; divide it by its range or give uint8")
+    return image
+
+
+def create(matcher: str, settings: Any, where: str) -> Matcher:
+    """Return a matcher with random weights, by plugin name and settings.
+
+    Raises:
+        ConfigError: if there is no such matcher or the settings are not its.
+    """
+    plugin = MATCHERS.get(matcher)
+    return plugin(checked(settings, plugin.Params, where))
+
+
+def load_matcher(model: str | Path, device: str = "cpu") -> LoadedMatcher:
+    """Return a matcher by MODEL: a model folder, a published name, or ``models:/NAME@ALIAS`` of an MLflow registry.
+
+    Raises:
+        ConfigError: if MODEL is none of these; names the closest published one.
+        DataError: if the model folder is damaged.
+        WeightsError: if published weights cannot be had.
+    """
+    name = str(model)
+    if name in PUBLISHED_MODELS:
+        plugin, settings = PUBLISHED_MODELS[name]
+        matcher = create(plugin, settings, name)
+        origin = matcher.load_published()
+        return LoadedMatcher(name, matcher.to(device).eval(), origin.licence)
+    if name.startswith(REGISTRY):
+        with TemporaryDirectory() as downloaded:
+            matcher, card = read_model(_from_registry(name, Path(downloaded)), device)
+        return LoadedMatcher(name, matcher, card.licence, card)
+    folder = Path(model)
+    if not folder.is_dir():
+        close = difflib.get_close_matches(name, PUBLISHED_MODELS, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise ConfigError(
+            f"no model '{name}'; {hint}MODEL is a folder with {ModelCard.FILE}, {REGISTRY}NAME@ALIAS, or one of "
+            f"{', '.join(sorted(PUBLISHED_MODELS))}"
+        )
+    matcher, card = read_model(folder, device)
+    return LoadedMatcher(name, matcher, card.licence, card)
+
+
+def save_model(folder: Path, matcher: Matcher, card: ModelCard) -> ModelCard:
+    """Write a self-contained model folder, whole or not at all; return the card with the digest of what was written.
+
+    Raises:
+        DataError: if a weight is not finite.
+    """
+    state = matcher.state_dict()
+    if bad := [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]:
+        raise DataError(f"{bad[0]} holds values that are not finite; the model was not saved")
+    with whole_folder(folder, folder.with_name(f".{folder.name}.unfinished")) as unfinished:
+        save_weights(unfinished / WEIGHTS, state)
+        card = card.model_copy(update={"weights_sha256": file_sha256(unfinished / WEIGHTS)})
+        card.save(unfinished)
+    return card
+
+
+def read_model(folder: Path, device: str = "cpu") -> tuple[Matcher, ModelCard]:
+    """Return the matcher of a model folder, in evaluation mode, and its card.
+
+    Raises:
+        DataError: if a file is missing or damaged, or the weights are not those the card names.
+    """
+    card = ModelCard.load(folder)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise DataError(f"no {path}; {ModelCard.REMEDY}")
+    if (got := file_sha256(path)) != card.weights_sha256:
+        raise DataError(f"{path} has sha256 {got}, its card says {card.weights_sha256}; {ModelCard.REMEDY}")
+    matcher = create(card.matcher, card.params, str(folder / ModelCard.FILE))
+    try:
+        matcher.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise DataError(
+            f"{path} does not hold the weights of a {card.matcher}: {lines[-1]}; {ModelCard.REMEDY}"
+        ) from None
+    return matcher.to(device).eval(), card
+
+
+def _from_registry(name: str, target: Path) -> Path:
+    """Download a registered model into ``target`` and return the model folder inside it."""
+    try:
+        import mlflow
+        from mlflow.exceptions import MlflowException
+    except ImportError:
+        raise ConfigError(f"{name} needs mlflow; install it with `pip install 'minima-pipeline[pipeline]'`") from None
+    try:
+        root = Path(mlflow.artifacts.download_artifacts(artifact_uri=name, dst_path=str(target)))
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"cannot load {name} from {mlflow.get_tracking_uri()}: {reason}") from None
+    found = sorted(root.rglob(ModelCard.FILE))
+    if not found:
+        raise DataError(f"{name} holds no {ModelCard.FILE}; it was not registered by this project")
+    return found[0].parent

@@ -1,0 +1,1 @@
+"""What came of a run, for people: the summary record, its tables and one self-contained page."""

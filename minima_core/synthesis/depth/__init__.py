@@ -1,0 +1,1 @@
+"""Depth maps drawn as pseudo-colour, near red and far violet."""

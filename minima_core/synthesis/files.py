@@ -1,0 +1,178 @@
+"""One modality of plain picture files, for people who have no data set."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from minima_core.config import digest, unknown
+from minima_core.errors import ConfigError, DataError, Unavailable
+from minima_core.io.atomic import write_json
+from minima_core.io.images import find_images, write_image
+from minima_core.manifest import file_sha256
+from minima_core.progress import track
+from minima_core.synthesis.base import MODALITIES, Engine
+from minima_core.synthesis.sources import Item
+
+logger = logging.getLogger(__name__)
+RECORD = "synthesis.json"  # beside the outputs: what each was made from
+RECORD_EVERY = 25  # images
+
+
+class _Made(BaseModel):
+    """What an output was made from and is: sha256 of its sources and settings, and of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    source: str
+    output: str
+    drawn: dict[str, Any]
+
+
+def default_settings(modality: str) -> dict[str, Any]:
+    """Return the shipped settings of a modality; users of the wheel have no params.yaml.
+
+    Raises:
+        ConfigError: if there are none; the message lists the modalities that have.
+    """
+    text = (resources.files("minima_core.synthesis") / "defaults.yaml").read_text(encoding="utf-8")
+    shipped: Any = OmegaConf.to_container(OmegaConf.create(text))
+    if modality not in shipped:
+        raise ConfigError(f"unknown modality: {unknown(modality, shipped, 'the shipped settings')}")
+    return dict(shipped[modality])
+
+
+def synthesise_files(
+    input: Path,
+    out: Path,
+    *,
+    modality: str,
+    settings: dict[str, Any],
+    seed: int,
+) -> list[Path]:
+    """Make ``modality`` of a picture, or of all under a folder, keeping its tree; return the outputs.
+
+    They are ``.png`` where the engine asks for it, else JPEG of quality 95. An output that an earlier run made from the
+    same bytes, settings and seed stays, and is returned too. Beside a picture ``<stem>.h5`` (data set ``depth``) may
+    give its depth and ``<stem>.txt`` (first line fx,fy,cx,cy) its intrinsics.
+
+    Raises:
+        Unavailable: if no picture holds what the modality is made from.
+        DataError: naming pictures that cannot be read; the others are made nevertheless.
+        ConfigError: if ``out`` is the folder of the pictures themselves.
+    """
+    engine = MODALITIES.create(modality, settings, f"settings of {modality}")
+    engine.setup()
+    root, images = _pictures(input, out)
+    targets = _targets(images, root, engine.suffix)
+    recipe = digest([modality, engine.params.model_dump(mode="json"), seed])
+    record = _read_record(out / RECORD)
+    problems: list[str] = []
+    missing: list[str] = []
+    done: list[Path] = []
+    try:
+        for image, target in track(list(zip(images, targets, strict=True)), modality):
+            try:
+                record[target] = _one(engine, image, root, out / target, record.get(target), recipe, modality, seed)
+                done.append(out / target)
+                if len(done) % RECORD_EVERY == 0:  # a killed run, too, goes on from there
+                    _write_record(out / RECORD, record)
+            except Unavailable as error:
+                missing.append(str(error))
+            except DataError as error:
+                if error.__cause__ is not None:  # the disk, not the picture: no use in going on
+                    raise
+                problems.append(str(error))
+    finally:
+        if record:
+            _write_record(out / RECORD, record)
+    return _verdict(done, problems, missing)
+
+
+def _verdict(done: list[Path], problems: list[str], missing: list[str]) -> list[Path]:
+    """Return what was made, or say in one line what was not."""
+    if problems:
+        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]}{others}; {len(done)} other outputs were made")
+    if missing and not done:
+        raise Unavailable(missing[0] if len(missing) == 1 else f"{missing[0]} (the same for {len(missing) - 1} more)")
+    for reason in missing:
+        logger.warning("left out: %s", reason)
+    return done
+
+
+def _pictures(given: Path, out: Path) -> tuple[Path, list[Path]]:
+    """Return the folder that relative names start from, and the pictures."""
+    if given.is_file():
+        root, images = given.parent, [given]
+    elif given.exists():
+        root, images = given, find_images(given)
+    else:
+        raise DataError(f"no file or folder {given}; give a picture or a folder of pictures")
+    if out.resolve() == root.resolve():
+        raise ConfigError(f"the outputs would lie among the pictures of {root}; choose another folder with --out")
+    images = [image for image in images if not image.resolve().is_relative_to(out.resolve())]
+    return root, images
+
+
+def _targets(images: list[Path], root: Path, suffix: str) -> list[str]:
+    """Return the outputs' names relative to ``out``; pictures that differ only in their suffix keep it in the name."""
+    stems = [image.relative_to(root).with_suffix("").as_posix() for image in images]
+    count = Counter(stems)
+    return [
+        (stem if count[stem] == 1 else image.relative_to(root).as_posix()) + suffix
+        for stem, image in zip(stems, images, strict=True)
+    ]
+
+
+def _one(
+    engine: Engine, image: Path, root: Path, target: Path, before: _Made | None, recipe: str, modality: str, seed: int
+) -> _Made:
+    """Make one output unless it is there already; return its record."""
+    item = _item(image, image.relative_to(root).as_posix())
+    beside = [path for path in (item.image, item.depth, _intrinsics_path(image)) if path is not None and path.is_file()]
+    source = digest([recipe, item.name, *(file_sha256(path) for path in beside)])
+    if before is not None and before.source == source and target.is_file() and file_sha256(target) == before.output:
+        return before
+    rendition = engine.synthesise(item.read(), seed=seed, modality=modality)
+    write_image(target, rendition.image)
+    return _Made(source=source, output=file_sha256(target), drawn=rendition.drawn)
+
+
+def _item(image: Path, name: str) -> Item:
+    depth = image.with_suffix(".h5")
+    return Item(name, image, depth if depth.is_file() else None, K=_read_intrinsics(_intrinsics_path(image)))
+
+
+def _intrinsics_path(image: Path) -> Path:
+    return image.with_suffix(".txt")
+
+
+def _read_intrinsics(path: Path) -> np.ndarray | None:
+    """Return (3, 3) intrinsics from a file whose first line is fx,fy,cx,cy; None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        fx, fy, cx, cy = (float(word) for word in path.read_text(encoding="utf-8").splitlines()[0].split(","))
+    except (ValueError, IndexError):
+        raise DataError(f"the first line of {path} is not fx,fy,cx,cy; mend or remove the file") from None
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+
+
+def _write_record(path: Path, record: dict[str, _Made]) -> None:
+    write_json(path, {name: made.model_dump(mode="json") for name, made in sorted(record.items())})
+
+
+def _read_record(path: Path) -> dict[str, _Made]:
+    """Return what earlier runs recorded; nothing where it is missing or unreadable, and everything is made again."""
+    try:
+        return {name: _Made.model_validate(made) for name, made in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError, ValidationError):
+        return {}

@@ -1,0 +1,1 @@
+"""Thermal infrared pictures: gray, repeated to three channels, bright where warm."""

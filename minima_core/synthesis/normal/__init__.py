@@ -1,0 +1,1 @@
+"""Surface normals in the camera frame drawn as RGB."""

@@ -1,0 +1,1 @@
+"""Paintings: the picture laid down in brush strokes."""

@@ -1,0 +1,85 @@
+"""From files to what an engine may look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from minima_core.data.index import Scene
+from minima_core.errors import DataError, redo
+from minima_core.io.depth import read_depth
+from minima_core.io.images import read_image
+from minima_core.synthesis.base import Source
+
+
+@dataclass(frozen=True)
+class Item:
+    """Where one image and what belongs to it lie; small enough to send to a worker process."""
+
+    name: str
+    image: Path
+    depth: Path | None = None
+    material: Path | None = None
+    size: tuple[int, int] | None = None  # width and height that the image must have
+    K: np.ndarray | None = None
+
+    def read(self) -> Source:
+        """Return the source.
+
+        Raises:
+            DataError: naming the file that is missing, damaged or of another size than its image.
+        """
+        image = read_image(self.image)
+        size = (image.shape[1], image.shape[0])
+        if self.size is not None and size != self.size:
+            raise DataError(
+                f"{self.image} is {size[0]} x {size[1]} but its index says {self.size[0]} x {self.size[1]}; "
+                f"make the index again with {redo('index')}"
+            )
+        depth = None if self.depth is None else _fitting(read_depth(self.depth), image, self.depth)
+        material = None if self.material is None else _fitting(_read_ids(self.material), image, self.material)
+        return Source(self.name, image, depth=depth, K=self.K, material=material)
+
+
+def items_of(scene: Scene, raw: Path) -> list[Item]:
+    """Return the items of a scene, in its order.
+
+    Raises:
+        DataError: if two images would have the same id.
+    """
+    names = [scene.image_id(i) for i in range(len(scene.image))]
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise DataError(f"scene {scene.name} holds two images called {twice}; rename one of them")
+    return [
+        Item(
+            name,
+            raw / scene.image[i],
+            raw / scene.depth[i] if scene.depth[i] else None,
+            raw / scene.material[i] if scene.material[i] else None,
+            (int(scene.size[i, 0]), int(scene.size[i, 1])),
+            scene.K[i] if np.isfinite(scene.K[i]).all() else None,
+        )
+        for i, name in enumerate(names)
+    ]
+
+
+def _read_ids(path: Path) -> np.ndarray:
+    """Return a PNG of material ids as (H, W) uint8."""
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert("L") if image.mode != "L" else image)
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+        raise DataError(f"cannot read material ids from {path}: {error}; replace or remove the file") from None
+
+
+def _fitting(plane: np.ndarray, image: np.ndarray, path: Path) -> np.ndarray:
+    if plane.shape != image.shape[:2]:
+        raise DataError(
+            f"{path} is {plane.shape[1]} x {plane.shape[0]} but its image is {image.shape[1]} x {image.shape[0]}; "
+            "replace or remove the file"
+        )
+    return plane
