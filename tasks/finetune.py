@@ -1,0 +1,121 @@
+"""Stage: a pre-trained matcher learns modalities, from pairs of which one side may be any certified one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from minima_core import licences
+from minima_core.config import digest, read_section, read_value
+from minima_core.errors import TrainingError
+from minima_core.io.atomic import scratch_folder
+from minima_core.manifest import Certificate, ModalityManifest, ModelCard, SceneManifest, file_sha256
+from minima_core.models import read_model, save_model
+from minima_core.training.loop import Fitted, TrainingParams, summary
+from minima_core.training.run import certified, save_curves, train, training_code
+from tasks.reports import TrainingReport
+from tasks.stage import Args, Input, Output, execution, remove_when_done, run
+
+
+class FinetuneArgs(Args):
+    """Which matcher, its parent model, the certified data, and where the model goes."""
+
+    matcher: str
+    parent: Input
+    raw: Input
+    index: Input
+    modalities: Input
+    certificate: Input
+    out: Output
+
+
+def main(args: FinetuneArgs) -> TrainingReport:
+    """Fine-tune a model on random modality pairs of the certified modalities; a killed run continues where it was."""
+    from tasks.tracking import stage_run
+
+    began = time.monotonic()
+    params, seed = read_section("training.finetune", TrainingParams), int(read_value("seed"))
+    certificate = certified(args.certificate, args.index, args.modalities)
+    matcher, parent = read_model(args.parent)
+    if parent.matcher != args.matcher or parent.params != read_value(f"matcher.{args.matcher}"):
+        raise TrainingError(
+            f"{args.parent} was made with other settings than matcher.{args.matcher} of params.yaml; run "
+            f"`dvc repro pretrain@{args.matcher}`"
+        )
+    how, scratch = execution(), scratch_folder("finetune", _key(args, parent, params, seed))
+    record = {"seed": seed, "matcher": {args.matcher: parent.params}, "finetune": params.model_dump(mode="json")}
+    inputs = {"training": args.index, "modalities": args.modalities, "certificate": args.certificate}
+    tags = {"modalities": ", ".join(certificate.modalities)}
+    with stage_run(
+        f"finetune@{args.matcher}", params=record, inputs=inputs, parent_card=parent.digest(), tags=tags
+    ) as tracker:
+        fitted = train(
+            matcher.to(how.torch_device),
+            params,
+            index=args.index,
+            raw=args.raw,
+            modalities=args.modalities,
+            names=certificate.modalities,
+            seed=seed,
+            workers=how.processes,
+            cache=scratch_folder("features", "all"),
+            scratch=scratch,
+            tracker=tracker,
+        )
+        card = save_model(args.out, matcher, _card(args, parent, certificate, params, seed, fitted))
+        save_curves(args.out, fitted)
+        remove_when_done(scratch)  # a forced rerun is to train again
+        tracker.artifact(args.out / ModelCard.FILE)
+        tracker.tags({"card_digest": card.digest()})
+    return TrainingReport(
+        stage="finetune",
+        matcher=args.matcher,
+        steps=fitted.steps,
+        skipped_steps=fitted.skipped,
+        final=fitted.final,
+        seconds=time.monotonic() - began,
+        card_digest=card.digest(),
+        weights_sha256=card.weights_sha256,
+    )
+
+
+def _key(args: FinetuneArgs, parent: ModelCard, params: TrainingParams, seed: int) -> str:
+    """Return the digest of everything that decides the result: work of another state is not continued."""
+    code = training_code(args.matcher)
+    certificate = file_sha256(args.certificate / Certificate.FILE)
+    return digest([parent.digest(), params.model_dump(mode="json"), seed, certificate, code])
+
+
+def _card(
+    args: FinetuneArgs, parent: ModelCard, certificate: Certificate, params: TrainingParams, seed: int, fitted: Fitted
+) -> ModelCard:
+    licence, commercial = licences.combine(_licences(parent, args.index, args.modalities, certificate.modalities))
+    training: dict[str, Any] = {"modalities": certificate.modalities, **params.model_dump(mode="json")}
+    return ModelCard(
+        matcher=args.matcher,
+        stage="finetuned",
+        params=parent.params,
+        training={**training, **summary(fitted)},
+        seed=seed,
+        source=parent.source,
+        data_digest=file_sha256(args.certificate / Certificate.FILE),
+        parent=parent.digest(),
+        weights_sha256="",  # known once they are written
+        licence=licence,
+        commercial=commercial,
+    )
+
+
+def _licences(parent: ModelCard, index: Path, modalities: Path, names: list[str]) -> list[tuple[str, bool]]:
+    """Return the licences of everything the fine-tuned weights come from."""
+    manifests = [ModalityManifest.load(modalities / name) for name in names]
+    return [
+        (parent.licence, parent.commercial),
+        (SceneManifest.load(index).licence, True),
+        *((manifest.licence, manifest.commercial) for manifest in manifests),
+    ]
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,131 @@
+"""Stage: a matcher's RGB weights, adopted from their authors or trained on RGB pairs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from minima_core import licences
+from minima_core.config import Section, digest, read_section, read_value
+from minima_core.io.atomic import scratch_folder
+from minima_core.manifest import Certificate, ModelCard, SceneManifest, file_sha256
+from minima_core.matchers.base import Matcher, Provenance
+from minima_core.models import create, save_model
+from minima_core.random import derive
+from minima_core.tracking import Tracker
+from minima_core.training.loop import Fitted, TrainingParams, summary
+from minima_core.training.run import certified, save_curves, train, training_code
+from tasks.reports import TrainingReport
+from tasks.stage import Args, Input, Output, execution, remove_when_done, run
+
+
+class Pretrain(Section):
+    """Settings, ``training.pretrain`` in params.yaml."""
+
+    mode: Literal["adopt", "train"]  # take the official RGB weights as they are, or train on RGB pairs
+    start: Literal["official", "random"]  # what training starts from
+    train: TrainingParams
+
+
+class PretrainArgs(Args):
+    """Which matcher, the data to train on, and where the model goes."""
+
+    matcher: str
+    raw: Input
+    index: Input
+    certificate: Input
+    out: Output
+
+
+def main(args: PretrainArgs) -> TrainingReport:
+    """Bring a matcher's RGB model: the official weights, or weights trained on RGB pairs of the certified data."""
+    from tasks.tracking import stage_run
+
+    began = time.monotonic()
+    params = read_section("training.pretrain", Pretrain)
+    settings, seed = read_value(f"matcher.{args.matcher}"), int(read_value("seed"))
+    record = {"seed": seed, "matcher": {args.matcher: settings}, "pretrain": params.model_dump(mode="json")}
+    inputs = {"training": args.index, "certificate": args.certificate} if params.mode == "train" else {}
+    with stage_run(f"pretrain@{args.matcher}", params=record, inputs=inputs) as tracker:
+        matcher, origin = _start(args.matcher, settings, params, seed)
+        fitted, card, scratch = None, _adopted(args.matcher, matcher, origin), None
+        if params.mode == "train":
+            fitted, card, scratch = _trained(args, matcher, card, params, seed, tracker)
+        card = save_model(args.out, matcher, card)
+        if fitted is not None and scratch is not None:
+            save_curves(args.out, fitted)
+            remove_when_done(scratch)  # a forced rerun is to train again
+        tracker.artifact(args.out / ModelCard.FILE)
+        tracker.tags({"card_digest": card.digest()})
+    return TrainingReport(
+        stage="pretrain",
+        matcher=args.matcher,
+        steps=fitted.steps if fitted else 0,
+        skipped_steps=fitted.skipped if fitted else 0,
+        final=fitted.final if fitted else {},
+        seconds=time.monotonic() - began,
+        card_digest=card.digest(),
+        weights_sha256=card.weights_sha256,
+    )
+
+
+def _start(name: str, settings: Any, params: Pretrain, seed: int) -> tuple[Matcher, Provenance]:
+    """Return the matcher with the weights that ``params`` starts from."""
+    with torch.random.fork_rng(devices=[]):  # initialisers draw from torch's global generator
+        torch.manual_seed(derive(seed, "initial weights", name) >> 1)
+        matcher = create(name, settings, f"params.yaml: matcher.{name}")
+    scratch = params.mode == "train" and params.start == "random"
+    return matcher, matcher.load_frozen() if scratch else matcher.load_published()
+
+
+def _adopted(name: str, matcher: Matcher, origin: Provenance) -> ModelCard:
+    return ModelCard(
+        matcher=name,
+        stage="pretrained",
+        params=matcher.params.model_dump(mode="json"),
+        source=origin.source,
+        weights_sha256="",  # known once they are written
+        licence=origin.licence,
+        commercial=origin.commercial,
+    )
+
+
+def _trained(
+    args: PretrainArgs, matcher: Matcher, card: ModelCard, params: Pretrain, seed: int, tracker: Tracker
+) -> tuple[Fitted, ModelCard, Path]:
+    """Train on RGB pairs; return what happened, the card of the result, and the scratch folder that may go."""
+    certificate, how = certified(args.certificate, args.index), execution()
+    key = [card.digest(), params.model_dump(mode="json"), seed, certificate.index_digest]
+    code = training_code(args.matcher)
+    scratch = scratch_folder("pretrain", digest([*key, code]))
+    fitted = train(
+        matcher.to(how.torch_device),
+        params.train,
+        index=args.index,
+        raw=args.raw,
+        modalities=None,
+        names=[],
+        seed=seed,
+        workers=how.processes,
+        cache=scratch_folder("features", "all"),
+        scratch=scratch,
+        tracker=tracker,
+    )
+    licence, commercial = licences.combine(
+        [(card.licence, card.commercial), (SceneManifest.load(args.index).licence, True)]
+    )
+    facts = {
+        "training": {**params.model_dump(mode="json"), **summary(fitted)},
+        "seed": seed,
+        "data_digest": file_sha256(args.certificate / Certificate.FILE),
+        "licence": licence,
+        "commercial": commercial,
+    }
+    return fitted, card.model_copy(update=facts), scratch
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,158 @@
+"""What each stage says about its run; one discriminated union, so that a flow gets typed results from JSON files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from minima_core.errors import DataError
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CheckReport(_Report):
+    """Every name in params.yaml is the name of something."""
+
+    stage: Literal["check"] = "check"
+
+
+class DownloadReport(_Report):
+    """A data set was brought."""
+
+    stage: Literal["download"] = "download"
+    dataset: str
+    licence: str
+    scenes: int
+    images: int
+    seconds: float
+
+
+class IndexReport(_Report):
+    """The pair index was written."""
+
+    stage: Literal["index"] = "index"
+    dataset: str
+    scenes: dict[str, int]  # split -> scenes
+    images: int
+    pairs: int
+    digest: str
+
+
+class SynthesisReport(_Report):
+    """One modality was made."""
+
+    stage: Literal["synthesise"] = "synthesise"
+    modality: str
+    engine: str
+    status: Literal["complete", "unavailable"]
+    reason: str = ""
+    images: int
+    failed: int
+    seconds: float
+    digest: str
+
+
+class ValidationReport(_Report):
+    """The data were checked."""
+
+    stage: Literal["validate"] = "validate"
+    passed: bool
+    expectations: int
+    modalities: list[str]
+    unavailable: dict[str, str]
+    images: int
+    pairs: int
+
+
+class TrainingReport(_Report):
+    """A matcher was adopted, pre-trained or fine-tuned."""
+
+    stage: Literal["pretrain", "finetune"]
+    matcher: str
+    steps: int
+    skipped_steps: int
+    final: dict[str, float]  # last values of the curves
+    seconds: float
+    card_digest: str
+    weights_sha256: str
+
+
+class FetchReport(_Report):
+    """A benchmark was prepared."""
+
+    stage: Literal["fetch_benchmark"] = "fetch_benchmark"
+    benchmark: str
+    pairs: int
+    categories: dict[str, int]
+    skipped: str = ""
+
+
+class MatchReport(_Report):
+    """A model matched a benchmark."""
+
+    stage: Literal["match"] = "match"
+    benchmark: str
+    model: str
+    pairs: int
+    seconds_per_pair: float
+    skipped: str = ""
+
+
+class ScoreReport(_Report):
+    """Predictions were scored; metric names as ``auc@5``, values in percent."""
+
+    stage: Literal["score"] = "score"
+    benchmark: str
+    protocol: str
+    protocol_hash: str
+    matcher: str
+    model: Literal["pretrained", "finetuned"]
+    seed: int
+    metrics: dict[str, float]
+    categories: dict[str, dict[str, float]]
+    groups: dict[str, dict[str, float]] = {}  # of categories
+    pairs: int
+    failures: int
+    skipped: str = ""
+
+
+class SummaryReport(_Report):
+    """All scores in one place."""
+
+    stage: Literal["summarise"] = "summarise"
+    scores: list[ScoreReport]
+    html: str
+
+
+Report = Annotated[
+    CheckReport
+    | DownloadReport
+    | IndexReport
+    | SynthesisReport
+    | ValidationReport
+    | TrainingReport
+    | FetchReport
+    | MatchReport
+    | ScoreReport
+    | SummaryReport,
+    Field(discriminator="stage"),
+]
+_ADAPTER: TypeAdapter[Report] = TypeAdapter(Report)
+
+
+def read_report(path: Path) -> Report:
+    """Read any stage's report.
+
+    Raises:
+        DataError: if it is missing or no report.
+    """
+    try:
+        return _ADAPTER.validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"no report {path}; run the stage that writes it again with `dvc repro -f`") from None
+    except ValueError as error:  # pydantic's and of the encoding
+        raise DataError(f"{path} is no report ({str(error).splitlines()[0]}); run its stage again") from None

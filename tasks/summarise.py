@@ -1,0 +1,281 @@
+"""Stage: all scores in one place: a record, a page for people and a table for the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from minima_core.config import digest, read_value
+from minima_core.data.index import index_digest, read_scenes
+from minima_core.data.shards import Shard
+from minima_core.errors import DataError, redo
+from minima_core.evaluation.benchmarks.base import PairTruth, Prepared
+from minima_core.evaluation.plotting import draw_matches
+from minima_core.evaluation.predictions import read_predictions
+from minima_core.evaluation.scoring import Scores, match_errors
+from minima_core.io.atomic import write_text
+from minima_core.io.images import read_image
+from minima_core.manifest import CURVES, BenchmarkManifest, Certificate, ModalityManifest, ModelCard, SceneManifest
+from minima_core.provenance import code_digest
+from minima_core.report.drawing import Curve
+from minima_core.report.page import BeforeAfter, Finding, Gallery, MatchPicture, render_page
+from minima_core.report.summary import Comparison, Result, Source, Summary
+from minima_core.report.table import markdown_table
+from minima_core.types import RGB, Matches
+from minima_core.weights import PUBLISHED
+from tasks.reports import ScoreReport, SummaryReport, read_report
+from tasks.stage import Args, Input, Output, run
+
+PAGE, TEXT = "report.html", "summary.md"
+GALLERIES = 3
+PICTURES = 12  # pairs shown before and after; each costs about 150 kB of the page
+THRESHOLD = 3.0  # pixels up to which a match is drawn as right
+HEIGHT = 240  # of the images that matches are drawn on
+CODE = {  # the code as the page tells of it, by digests; dvc.yaml lists all of it, so that they are never old ones
+    "data": ("data", "geometry", "io"),
+    "synthesis": ("synthesis",),
+    "matchers": ("matchers",),
+    "training": ("training", "supervision"),
+    "evaluation": ("evaluation",),
+}
+PACKAGES = (
+    "minima-pipeline", "torch", "kornia", "numpy", "scipy", "opencv-python-headless", "h5py", "poselib", "safetensors",
+    "dvc", "prefect", "mlflow", "great-expectations",
+)  # fmt: skip
+
+
+class SummariseArgs(Args):
+    """Where everything lies that the page shows."""
+
+    scores: Input
+    predictions: Input
+    raw: Input
+    index: Input
+    modalities: Input
+    certificate: Input
+    benchmarks: Input
+    models: Input
+    out: Output
+
+
+def main(args: SummariseArgs) -> SummaryReport:
+    """Collect the scores of every matcher on every benchmark of params.yaml into summary.json, summary.md and a page.
+
+    The page is one HTML file without links: tables, images of the modalities, matches of parent and fine-tuned model on
+    the same pairs, training curves, what was validated, and what data, models and licences it all stands on. It holds
+    no clock, so equal inputs give equal bytes.
+    """
+    reports = list(_reports(args.scores))
+    summary = Summary(
+        dataset=SceneManifest.load(args.index).dataset,
+        scenes=_scene_counts(args.index),
+        seed=int(read_value("seed")),
+        modalities=[str(name) for name in read_value("modalities")],
+        certificate=Certificate.load(args.certificate),
+        results=[Result.model_validate(report.model_dump(exclude={"stage"})) for report in reports],
+        sources=list(_sources(args)),
+        packages=_packages(),
+        code={part: code_digest(*paths) for part, paths in CODE.items()},
+    )
+    page = render_page(
+        summary,
+        galleries=list(galleries(args.index, args.raw, args.modalities, summary.certificate.modalities)),
+        matches=list(_matches(args, summary.comparisons())),
+        curves=_curves(args.models),
+        findings=_findings(args.certificate),
+        match_threshold=THRESHOLD,
+    )
+    write_text(args.out / PAGE, page)
+    write_text(args.out / TEXT, _markdown(summary))
+    summary.save(args.out)
+    return SummaryReport(scores=reports, html=str(args.out / PAGE))
+
+
+def _reports(folder: Path) -> Iterator[ScoreReport]:
+    for matcher in read_value("matchers"):
+        for benchmark in read_value("benchmarks"):
+            for model in ("pretrained", "finetuned"):
+                path = folder / f"{matcher}-{model}-{benchmark}" / "report.json"
+                if not path.is_file():
+                    raise DataError(f"no {path}; score the model with `dvc repro score@{matcher}-{model}-{benchmark}`")
+                report = read_report(path)
+                assert isinstance(report, ScoreReport)
+                yield report
+
+
+def _scene_counts(index: Path) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for scene in SceneManifest.load(index).scenes:
+        counts[scene.split] = counts.get(scene.split, 0) + 1
+    return counts
+
+
+def galleries(index: Path, raw: Path, modalities: Path, names: Sequence[str]) -> Iterator[Gallery]:
+    """Yield a few images in all their modalities: the middle one of scenes spread over the index, validation first."""
+    scenes = [s for s in read_scenes(index) if s.image]
+    scenes.sort(key=lambda scene: scene.split != "val")  # training never saw those
+    chosen = np.unique(np.linspace(0, len(scenes) - 1, min(GALLERIES, len(scenes))).round().astype(int))
+    for scene in (scenes[k] for k in chosen):
+        i = len(scene.image) // 2
+        shown = {RGB: read_image(raw / scene.image[i])}
+        for name in names:
+            with Shard(modalities / name / f"{scene.name}.h5") as shard:
+                if scene.image_id(i) in shard:
+                    shown[name] = shard.image(scene.image_id(i))
+        yield Gallery(scene.image_id(i), shown)
+
+
+def _matches(args: SummariseArgs, comparisons: Sequence[Comparison]) -> Iterator[BeforeAfter]:
+    for comparison in comparisons:
+        prepared = Prepared(args.benchmarks / comparison.benchmark)
+        models: tuple[Literal["pretrained", "finetuned"], ...] = ("pretrained", "finetuned")
+        where = [args.predictions / comparison.matcher / model / comparison.benchmark for model in models]
+        found = [list(read_predictions(folder)) for folder in where]
+        scores = [
+            Scores.load(args.scores / f"{comparison.matcher}-{model}-{comparison.benchmark}").pairs for model in models
+        ]
+        categories = [name for name in comparison.names if name in prepared.manifest.categories and name != RGB]
+        for k in typical(prepared.list.pairs, found[0], found[1], categories[: PICTURES // len(comparisons)]):
+            truth = prepared.list.pairs[k]
+            images = prepared.image(truth.image0, truth.sha0), prepared.image(truth.image1, truth.sha1)
+            before, after = (_picture(truth, *images, found[m][k], scores[m][k].error) for m in range(len(models)))
+            unit = "°" if truth.H_0to1 is None else " px"
+            yield BeforeAfter(comparison.benchmark, comparison.matcher, truth.category, truth.name, unit, before, after)
+
+
+def typical(
+    pairs: Sequence[PairTruth], before: Sequence[Matches], after: Sequence[Matches], categories: Sequence[str]
+) -> Iterator[int]:
+    """Yield for each category the number of the pair whose gain in right matches is the median of the category."""
+    gains = [_right(truth, a) - _right(truth, b) for truth, b, a in zip(pairs, before, after, strict=True)]
+    for category in categories:
+        own = sorted((k for k, truth in enumerate(pairs) if truth.category == category), key=lambda k: (gains[k], k))
+        yield own[len(own) // 2]
+
+
+def _right(truth: PairTruth, matches: Matches) -> int:
+    return int((match_errors(truth, matches) <= THRESHOLD).sum())
+
+
+def _picture(
+    truth: PairTruth, image0: np.ndarray, image1: np.ndarray, matches: Matches, error: float | None
+) -> MatchPicture:
+    errors = match_errors(truth, matches).numpy()
+    points = matches.mkpts0.numpy(), matches.mkpts1.numpy()
+    image = draw_matches(image0, image1, *points, errors=errors, threshold=THRESHOLD, height=HEIGHT, limit=150)
+    return MatchPicture(image, int((errors <= THRESHOLD).sum()), len(matches), error)
+
+
+def _curves(models: Path) -> dict[str, dict[str, Curve]]:
+    curves: dict[str, dict[str, Curve]] = {}
+    for matcher in read_value("matchers"):
+        path = models / "finetuned" / matcher / CURVES
+        if not path.is_file():
+            raise DataError(f"no {path}; make the model again with {redo(f'finetune@{matcher}')}")
+        curves[matcher] = json.loads(path.read_text(encoding="utf-8"))
+    return curves
+
+
+def _findings(folder: Path) -> list[Finding]:
+    rows = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+    return [Finding(row["table"], row["rule"], row["checked"], row["broken"], _span(row["observed"])) for row in rows]
+
+
+def _span(observed: Sequence[float] | None) -> str:
+    if observed is None:
+        return ""
+    low, high = (f"{value:.4g}" for value in observed)
+    return low if low == high else f"{low} to {high}"
+
+
+def _sources(args: SummariseArgs) -> Iterator[Source]:
+    index = SceneManifest.load(args.index)
+    yield Source(
+        kind="data set",
+        name=index.dataset,
+        made_by="download, index",
+        digest=index_digest(args.index),
+        licence=index.licence,
+    )
+    for name in read_value("modalities"):
+        made = ModalityManifest.load(args.modalities / name)
+        yield Source(
+            kind="modality",
+            name=name,
+            made_by=made.engine if made.status == "complete" else f"unavailable ({made.engine})",
+            digest=digest(made),
+            licence=made.licence,
+            commercial=made.commercial,
+            settings=made.params,
+        )
+    for matcher in read_value("matchers"):
+        yield from _model_sources(args.models, matcher)
+    for benchmark in read_value("benchmarks"):
+        manifest = BenchmarkManifest.load(args.benchmarks / benchmark)
+        yield Source(
+            kind="benchmark",
+            name=benchmark,
+            made_by="skipped" if manifest.skipped else "fetch_benchmark",
+            digest=manifest.data_digest,
+            licence=manifest.licence,
+        )
+
+
+def _model_sources(models: Path, matcher: str) -> Iterator[Source]:
+    for stage in ("pretrained", "finetuned"):
+        card = ModelCard.load(models / stage / matcher)
+        if card.parent is None:
+            for file, sha256 in card.source.items():
+                known = PUBLISHED.get(file)  # a card of another version may name a file that this one does not know
+                yield Source(
+                    kind="weights",
+                    name=file,
+                    made_by="published",
+                    digest=sha256,
+                    licence=known.licence if known else card.licence,
+                    commercial=known.commercial if known else card.commercial,
+                )
+        yield Source(
+            kind="model",
+            name=f"{matcher} ({stage})",
+            made_by="fine-tuning" if card.parent else "pre-training" if card.training else "adopted weights",
+            digest=card.digest(),
+            licence=card.licence,
+            commercial=card.commercial,
+            settings={"matcher": card.params, "training": card.training},
+        )
+
+
+def _packages() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # the core runs without the orchestrators
+            continue
+    return found
+
+
+def _markdown(summary: Summary) -> str:
+    certificate = summary.certificate
+    parts = [
+        f"# {summary.dataset}: RGB parent against fine-tuned model\n",
+        f"{certificate.images} images and {certificate.pairs} pairs, modalities "
+        f"{', '.join(certificate.modalities) or 'none'}; seed {summary.seed}; values in percent.\n",
+    ]
+    for comparison in summary.comparisons():
+        parts.append(f"## {comparison.benchmark}, {comparison.matcher}\n")
+        parts.append(markdown_table(comparison))
+        result = comparison.child
+        parts.append(f"{result.pairs} pairs, protocol {result.protocol} (`{result.protocol_hash[:12]}`).\n")
+    parts += [f"## {name}\n\nSkipped: {reason}\n" for name, reason in summary.skipped().items()]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,56 @@
+"""One modality of every image of the index."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from minima_core.config import read_value
+from minima_core.manifest import folder_digest
+from minima_core.synthesis.runner import synthesise_index
+from tasks.reports import SynthesisReport
+from tasks.stage import Args, Input, Output, execution, run
+
+SCRATCH = Path(".scratch/synthesise")
+
+
+class SynthesiseArgs(Args):
+    """Command line of the stage."""
+
+    modality: str
+    raw: Input
+    index: Input
+    out: Output
+
+
+def main(args: SynthesiseArgs) -> SynthesisReport:
+    """Make one modality of every image of the index: a shard for each scene, and a manifest.
+
+    A killed run continues where it stopped. A modality that the data set cannot give is recorded as unavailable with
+    the reason; the stage succeeds, and training goes on without it.
+    """
+    start = time.monotonic()
+    manifest = synthesise_index(
+        args.index,
+        args.raw,
+        args.out,
+        modality=args.modality,
+        settings=read_value(f"synthesis.{args.modality}"),
+        seed=int(read_value("seed")),
+        workers=execution().processes,
+        scratch=SCRATCH,
+    )
+    return SynthesisReport(
+        modality=args.modality,
+        engine=manifest.engine,
+        status=manifest.status,
+        reason=manifest.reason,
+        images=sum(manifest.scenes.values()),
+        failed=len(manifest.failed),
+        seconds=round(time.monotonic() - start, 2),
+        digest=folder_digest(args.out),
+    )
+
+
+if __name__ == "__main__":
+    run(main)
