@@ -1,0 +1,41 @@
+"""What the flows ask of the graph, and what they are deployed as."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows import evaluate
+from flows.pipeline import Stage
+from minima_core.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = [
+    f"score@{k}-{model}-{b}"
+    for k in ("lightglue", "loftr")
+    for model in ("pretrained", "finetuned")
+    for b in ("six", "mmim")
+]
+
+
+@pytest.fixture(autouse=True)
+def graph(monkeypatch):
+    monkeypatch.setattr(evaluate, "read_stages", lambda targets: [Stage("download"), *map(Stage, NAMES)])
+
+
+def test_evaluation_takes_all_or_what_is_named():
+    assert evaluate.targets([], []) == NAMES
+    assert evaluate.targets(["loftr"], ["mmim"]) == ["score@loftr-pretrained-mmim", "score@loftr-finetuned-mmim"]
+
+
+def test_evaluation_of_an_unknown_name_says_which_are_known():
+    with pytest.raises(ConfigError, match=r"'mim' is not in dvc.yaml; did you mean 'mmim'\?"):
+        evaluate.targets([], ["mim"])
+
+
+def test_deployments_are_one_at_a_time_and_one_has_a_schedule():
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    names = {(d["entrypoint"].partition(":")[2], d["name"]) for d in deployments}
+    assert names == {("retrain", "on-demand"), ("retrain", "nightly"), ("build_dataset", "on-demand")}
+    assert all(d["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"} for d in deployments)
+    assert [d["schedules"][0]["cron"] for d in deployments if "schedules" in d] == ["0 2 * * *"]

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from oracle import FeatureOracle, Oracle
+
+from minima_core.errors import DataError
+from minima_core.evaluation.benchmarks.base import PairList, Prepared
+from minima_core.evaluation.matching import ReusesFeatures, match_benchmark
+from minima_core.evaluation.predictions import Origin, Predictions, collect, read_predictions
+from minima_core.evaluation.protocol import get_protocol
+from minima_core.evaluation.run import evaluate, prepared_root
+from minima_core.evaluation.scoring import Scores, match_errors, score_predictions
+from minima_core.manifest import BenchmarkManifest
+from minima_core.types import Matches
+
+PROTOCOL = get_protocol("minima-v1")
+
+
+def run(matcher, benchmark: Path, out: Path, **how) -> bytes:
+    how = {"model": "m", "licence": "MIT", "scratch": out.parent / "scratch", **how}
+    match_benchmark(matcher, benchmark, PROTOCOL, out, **how)
+    return (out / Predictions.FILE).read_bytes()
+
+
+def test_predictions_come_back_as_they_were_written(tmp_path):
+    origin = Origin("b", "d", "m", "minima-v1", "p", "MIT")
+    rows = [np.random.default_rng(i).random((i, 2)).astype(np.float32) for i in (3, 0, 5)]
+    import torch
+
+    matches = [Matches(torch.from_numpy(r), torch.from_numpy(r + 1), torch.ones(len(r))) for r in rows]
+    collect(origin, ["x", "y", "z"], matches).save(tmp_path)
+    read = read_predictions(tmp_path)
+    assert read.origin == origin
+    assert [len(m) for m in read] == [3, 0, 5]
+    assert np.array_equal(read[2].mkpts1.numpy(), rows[2] + 1)
+    assert read.kpts0.dtype == np.float32
+
+
+def test_damaged_predictions_are_named(tmp_path):
+    (tmp_path / Predictions.FILE).write_bytes(b"no hdf5")
+    with pytest.raises(DataError, match=r"predictions\.h5.*dvc repro -f -s match"):
+        read_predictions(tmp_path)
+
+
+def test_predictions_are_the_same_bytes_for_any_number_of_workers(benchmark_folder, tmp_path):
+    once = run(Oracle(), benchmark_folder, tmp_path / "a")
+    assert run(Oracle(), benchmark_folder, tmp_path / "b", workers=3) == once
+
+
+def test_features_that_are_reused_give_the_same_predictions(benchmark_folder, tmp_path):
+    assert isinstance(FeatureOracle(), ReusesFeatures)
+    assert not isinstance(Oracle(), ReusesFeatures)
+    assert run(FeatureOracle(), benchmark_folder, tmp_path / "b") == run(Oracle(), benchmark_folder, tmp_path / "a")
+
+
+def test_a_killed_match_continues_and_ends_with_the_same_bytes(benchmark_folder, tmp_path):
+    undisturbed = run(Oracle(), benchmark_folder, tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        run(Oracle(fail_after=17), benchmark_folder, tmp_path / "b")
+    assert not (tmp_path / "b" / Predictions.FILE).exists()
+    second = Oracle()
+    assert run(second, benchmark_folder, tmp_path / "b") == undisturbed
+    assert second.calls == 4  # the first part of 16 was there
+    assert not any((tmp_path / "scratch").rglob("*.h5"))
+
+
+def test_a_damaged_part_is_matched_again(benchmark_folder, tmp_path):
+    undisturbed = run(Oracle(), benchmark_folder, tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        run(Oracle(fail_after=17), benchmark_folder, tmp_path / "b")
+    part = next((tmp_path / "scratch").rglob("*.h5"))
+    part.write_bytes(part.read_bytes()[:100])
+    assert run(Oracle(), benchmark_folder, tmp_path / "b") == undisturbed
+
+
+def test_scores_are_what_the_hand_says(benchmark_folder, tmp_path):
+    run(Oracle(), benchmark_folder, tmp_path)
+    scores = score_predictions(tmp_path, benchmark_folder, PROTOCOL)
+    # every fifth pair has no match: 8 of 10 are perfect, the recall ends at 0.8
+    assert scores.metrics["auc@10px"] == pytest.approx(80, abs=0.1)
+    assert scores.groups["both"] == pytest.approx(scores.metrics, abs=0.1)
+    assert (set(scores.categories), set(scores.groups)) == ({"left", "right"}, {"both"})
+    assert scores.failures == 4
+    assert scores.protocol_hash == PROTOCOL.digest()
+    lost = scores.pairs[4]
+    assert (lost.error, lost.matches, lost.inliers, lost.failure) == (None, 0, 0, "too few matches (0 of 4)")
+    found = scores.pairs[0]
+    assert found.error is not None
+    assert found.error < 0.01
+    assert (found.matches, found.inliers, found.failure) == (40, 40, None)
+
+
+def test_scoring_twice_gives_equal_bytes(benchmark_folder, tmp_path):
+    run(Oracle(), benchmark_folder, tmp_path)
+    for name in ("a", "b"):
+        score_predictions(tmp_path, benchmark_folder, PROTOCOL).save(tmp_path / name)
+    assert (tmp_path / "a" / Scores.FILE).read_bytes() == (tmp_path / "b" / Scores.FILE).read_bytes()
+    assert Scores.load(tmp_path / "a").pairs[4].error is None
+
+
+def test_right_matches_have_no_error(benchmark_folder, tmp_path):
+    run(Oracle(), benchmark_folder, tmp_path)
+    truth = Prepared(benchmark_folder).list.pairs[0]
+    assert match_errors(truth, read_predictions(tmp_path)[0]).max() < 1e-4
+
+
+def test_predictions_of_other_settings_are_refused(benchmark_folder, tmp_path):
+    run(Oracle(), benchmark_folder, tmp_path)
+    with pytest.raises(DataError, match="was matched otherwise"):
+        score_predictions(tmp_path, benchmark_folder, get_protocol("minima-v1", max_keypoints=7))
+
+
+def test_predictions_of_other_data_are_refused(benchmark_folder, tmp_path):
+    run(Oracle(), benchmark_folder, tmp_path / "out")
+    listed = PairList.load(benchmark_folder)
+    changed = listed.model_copy(update={"headline": ["right"]})
+    changed.save(benchmark_folder)
+    with pytest.raises(DataError, match="does not belong to its manifest"):
+        score_predictions(tmp_path / "out", benchmark_folder, PROTOCOL)
+    changed.manifest("toy", "CC0-1.0").save(benchmark_folder)
+    with pytest.raises(DataError, match="matches of other data"):
+        score_predictions(tmp_path / "out", benchmark_folder, PROTOCOL)
+
+
+def test_an_image_that_changed_is_named(benchmark_folder, tmp_path):
+    (benchmark_folder / "3.png").write_bytes((benchmark_folder / "4.png").read_bytes())
+    with pytest.raises(DataError, match=r"3\.png has changed"):
+        run(Oracle(), benchmark_folder, tmp_path / "out")
+
+
+def test_an_image_that_went_is_named(benchmark_folder, tmp_path):
+    (benchmark_folder / "3.png").unlink()
+    with pytest.raises(DataError, match=r"no .*3\.png"):
+        run(Oracle(), benchmark_folder, tmp_path / "out")
+
+
+def test_a_skipped_benchmark_gives_empty_predictions_and_scores(tmp_path):
+    PairList(task="pose", headline=[], groups={}, pairs=[]).save(tmp_path / "b")
+    BenchmarkManifest(benchmark="toy", licence="", pairs=0, skipped="no data; bring them").save(tmp_path / "b")
+    run(Oracle(), tmp_path / "b", tmp_path / "out")
+    scores = score_predictions(tmp_path / "out", tmp_path / "b", PROTOCOL)
+    assert scores.skipped == "no data; bring them"
+    assert (scores.metrics, scores.categories, scores.groups, scores.pairs) == ({}, {}, {}, [])
+
+
+def test_evaluating_in_one_go_gives_the_same_scores(benchmark_folder, tmp_path):
+    run(Oracle(), benchmark_folder, tmp_path)
+    apart = score_predictions(tmp_path, benchmark_folder, PROTOCOL)
+    at_once = evaluate(Oracle(), benchmark_folder, PROTOCOL, model="name", licence="MIT")
+    assert at_once.metrics == apart.metrics
+    assert at_once.model == "name"
+    json.dumps(at_once.model_dump(mode="json"), allow_nan=False)
+
+
+def test_a_root_without_data_is_an_error_not_a_skip(tmp_path):
+    with pytest.raises(DataError, match=r"no list\.json"), prepared_root("mmim", tmp_path):
+        pass
+    with pytest.raises(DataError, match="no folder"), prepared_root("mmim", tmp_path / "absent"):
+        pass

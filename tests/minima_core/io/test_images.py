@@ -1,0 +1,160 @@
+"""Every kind of file that a folder of images may hold becomes (H, W, 3) uint8 RGB."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from minima_core.errors import DataError
+from minima_core.io.images import decode, encode_jpeg, encode_png, find_images, image_size, read_image, write_image
+
+RAMP = np.linspace(0, 255, 40 * 60 * 3).reshape(40, 60, 3).astype(np.uint8)
+
+
+def test_gray_is_repeated(tmp_path):
+    Image.fromarray(RAMP[..., 0]).save(tmp_path / "g.png")
+    assert np.array_equal(read_image(tmp_path / "g.png"), np.repeat(RAMP[..., :1], 3, 2))
+
+
+def test_alpha_is_laid_over_white(tmp_path):
+    rgba = np.dstack([np.full((4, 4, 3), 100, np.uint8), np.array([[0, 255, 0, 255]] * 4, np.uint8)])
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0, :, 0].tolist() == [255, 100, 255, 100]
+
+
+def test_gray_with_alpha(tmp_path):
+    la = np.dstack([np.full((4, 4), 60, np.uint8), np.array([[0, 255] * 2] * 4, np.uint8)])
+    Image.fromarray(la, "LA").save(tmp_path / "la.png")
+    assert read_image(tmp_path / "la.png")[0, :, 2].tolist() == [255, 60, 255, 60]
+
+
+def test_palette_with_and_without_transparency(tmp_path):
+    image = Image.fromarray(RAMP).quantize(16)
+    image.save(tmp_path / "p.png")
+    assert np.abs(read_image(tmp_path / "p.png").astype(int) - RAMP).mean() < 20
+    image.save(tmp_path / "t.png", transparency=int(np.asarray(image)[0, 0]))
+    assert read_image(tmp_path / "t.png")[0, 0].tolist() == [255, 255, 255]
+
+
+def test_cmyk_jpeg_keeps_its_colours(tmp_path):
+    colour = np.full((32, 32, 3), (200, 60, 30), np.uint8)
+    Image.fromarray(colour).convert("CMYK").save(tmp_path / "c.jpg", quality=100)
+    assert np.abs(read_image(tmp_path / "c.jpg").astype(int) - colour).max() < 12
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_gray_is_scaled_by_its_range(tmp_path, suffix):
+    values = np.array([[0, 257, 257 * 128, 65535]] * 4, np.uint16)
+    cv2.imwrite(str(tmp_path / f"d{suffix}"), values)
+    assert read_image(tmp_path / f"d{suffix}")[0, :, 1].tolist() == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_colour(tmp_path, suffix):
+    rgb = np.array([[[0, 257 * 100, 65535]] * 4] * 4, np.uint16)
+    cv2.imwrite(str(tmp_path / f"d{suffix}"), rgb[..., ::-1])
+    assert read_image(tmp_path / f"d{suffix}")[0, 0].tolist() == [0, 100, 255]
+
+
+def test_float_tiff(tmp_path):
+    Image.fromarray(np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)).save(tmp_path / "f.tif")
+    assert read_image(tmp_path / "f.tif")[[0, 3], [0, 3], 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, orientation):
+    upright = np.zeros((32, 48, 3), np.uint8)
+    upright[:8, :8] = 255  # its top left corner is white
+    undo = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(undo[orientation](upright))
+    Image.fromarray(stored).save(tmp_path / "o.jpg", exif=exif, quality=100)
+    image = read_image(tmp_path / "o.jpg")
+    assert image.shape == (32, 48, 3)
+    assert image[:6, :6].min() > 200 and image[12:].max() < 60
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (encode_jpeg(RAMP)[:-400], "cannot read .*x.jpg"),
+        (encode_png(RAMP)[:-60], "cannot read .*x.jpg"),
+        (b"not an image", "x.jpg is not an image"),
+        (b"", "x.jpg is not an image"),
+    ],
+)
+def test_damaged_file_is_named(tmp_path, content, message):
+    (tmp_path / "x.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_image(tmp_path / "x.jpg")
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"no file .*gone\.png"):
+        read_image(tmp_path / "gone.png")
+
+
+def test_png_bytes_are_lossless_and_jpeg_is_near(tmp_path):
+    assert np.array_equal(decode(encode_png(RAMP)), RAMP)
+    assert np.abs(decode(encode_jpeg(RAMP)).astype(int) - RAMP).mean() < 3
+    write_image(tmp_path / "w.png", RAMP)
+    assert np.array_equal(read_image(tmp_path / "w.png"), RAMP)
+
+
+def test_find_images_goes_down_and_ignores_case_hidden_files_and_hidden_folders(tmp_path):
+    for name in ("b.JPG", "a/c.TiFf", "a/notes.txt", ".hidden.png", ".git/d.png", "a/.thumbnails/large/e.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    assert [p.name for p in find_images(tmp_path)] == ["c.TiFf", "b.JPG"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_size_is_that_of_the_image_that_is_read(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"o{suffix}"
+    Image.fromarray(RAMP).save(path, exif=exif)
+    h, w = read_image(path).shape[:2]
+    assert (w, h) == ((40, 60) if orientation > 4 else (60, 40))
+    assert image_size(path) == image_size(path.read_bytes()) == (w, h)
+
+
+def test_bytes_are_read_like_the_file_they_come_from(tmp_path):
+    rgba = np.dstack([RAMP, RAMP[..., 0]])
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    assert np.array_equal(read_image((tmp_path / "a.png").read_bytes()), read_image(tmp_path / "a.png"))
+    with pytest.raises(DataError, match="the upload is not an image"):
+        read_image(b"text", "the upload")
+
+
+@pytest.mark.parametrize("read", [read_image, image_size])
+def test_what_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch, read):
+    def denied(*_args, **_more):
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.raises(DataError, match="Is a directory; make it readable"):
+        read(tmp_path)
+    write_image(tmp_path / "a.png", RAMP)
+    if os.geteuid():
+        (tmp_path / "a.png").chmod(0)
+    else:  # root may read everything
+        monkeypatch.setattr("builtins.open", denied)
+    with pytest.raises(DataError, match=r"a\.png: Permission denied; make it readable"):
+        read(Path(tmp_path / "a.png"))

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from minima_core.errors import DataError
+from minima_core.matchers.base import Matcher
+from minima_core.types import Matches
+
+
+class Brightest(Matcher):
+    """Matches the brightest pixels of two images, in order."""
+
+    def __init__(self) -> None:
+        super().__init__(Matcher.Params(long_side=32, max_keypoints=5))
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def _extract(self, image, max_keypoints):
+        order = image.mean(0).flatten().argsort(descending=True)[:max_keypoints]
+        return torch.stack([order % image.shape[2], order // image.shape[2]], -1).float()
+
+    def _match(self, features0, features1, max_keypoints):
+        return Matches(features0, features1, torch.ones(len(features0)))
+
+    def load_published(self):
+        raise NotImplementedError
+
+    def training_data(self, pairs, *, max_keypoints, cache, workers):
+        raise NotImplementedError
+
+    def loss(self, batch):
+        raise NotImplementedError
+
+
+class Whole(Brightest):
+    """The same, looking at both images at once."""
+
+    def _extract(self, image, max_keypoints):
+        return Matcher._extract(self, image, max_keypoints)
+
+    def _match(self, features0, features1, max_keypoints):
+        found = [Brightest._extract(self, image, max_keypoints) for image in (features0, features1)]
+        return Matches(*found, torch.ones(max_keypoints))
+
+
+def image(seed: int, size: tuple[int, int]) -> torch.Tensor:
+    return torch.rand(3, size[1], size[0], generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("matcher", [Brightest(), Whole()])
+def test_extracting_first_gives_what_matching_gives(matcher):
+    images = image(0, (64, 48)), image(1, (50, 64))
+    together = matcher.match(*images, max_keypoints=7)
+    apart = matcher.match_features(*(matcher.extract(i, max_keypoints=7) for i in images))
+    assert len(together) == 7
+    assert torch.equal(together.mkpts0, apart.mkpts0)
+    assert torch.equal(together.mkpts1, apart.mkpts1)
+
+
+def test_points_come_back_in_original_pixels():
+    spot = torch.zeros(3, 60, 80)
+    spot[:, 40:44, 20:24] = 1.0  # becomes one pixel at a quarter of the size: (5, 10)
+    found = Brightest().match(spot, spot, max_keypoints=1, long_side=20)
+    assert found.mkpts0.tolist() == [[5 * 4 + 1.5, 10 * 4 + 1.5]]
+
+
+def test_an_image_without_texture_has_no_matches():
+    assert len(Brightest().match(torch.full((3, 20, 30), 0.5), image(0, (30, 20)))) == 0
+
+
+@pytest.mark.parametrize("bad", [torch.rand(1, 8, 8), torch.rand(8, 8), torch.full((3, 8, 8), float("nan"))])
+def test_what_is_no_image_is_refused(bad):
+    with pytest.raises(DataError, match="an image of shape"):
+        Brightest().match(bad, image(0, (8, 8)))

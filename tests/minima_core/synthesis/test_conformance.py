@@ -1,0 +1,116 @@
+"""What every engine of every modality keeps to; a new engine is tested the moment its file exists."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minima_core.errors import ConfigError, Unavailable
+from minima_core.synthesis.base import MODALITIES
+from minima_core.synthesis.runner import default_settings
+
+ENGINES = [(m, e) for m in MODALITIES.names() for e in MODALITIES.engines(m).names()]
+RANDOM = {("event", "closed_form"), ("paint", "strokes"), ("infrared", "thermal")}
+NEED_DEPTH = {("depth", "dataset"), ("normal", "dataset")}
+
+
+@pytest.fixture(params=ENGINES, ids=["/".join(pair) for pair in ENGINES])
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def subject(name):
+    made = MODALITIES.create(name[0], {**default_settings(name[0]), "engine": name[1]})
+    made.setup()
+    return made
+
+
+def make(subject, name, source, seed=0):
+    return subject.synthesise(source, seed=seed, modality=name[0])
+
+
+def test_all_six_modalities_are_there():
+    assert MODALITIES.names() == ["depth", "event", "infrared", "normal", "paint", "sketch"]
+
+
+def test_output_is_aligned_uint8_rgb_and_its_record_is_json(subject, name, photo, complete_source):
+    made = make(subject, name, complete_source("a/0", photo))
+    assert made.image.shape == photo.shape and made.image.dtype == np.uint8
+    assert made.image.flags.c_contiguous
+    assert len(np.unique(made.image.reshape(-1, 3), axis=0)) > 1
+    assert json.loads(json.dumps(made.drawn)) == made.drawn
+
+
+def test_same_seed_and_name_give_the_same_picture_whatever_came_before(subject, name, photo, complete_source):
+    source = complete_source("a/0", photo)
+    first = make(subject, name, source)
+    make(subject, name, complete_source("b/7", photo[::-1].copy()))
+    again = make(subject, name, source)
+    assert (first.image == again.image).all() and first.drawn == again.drawn
+
+
+def test_input_is_left_alone(subject, name, photo, complete_source):
+    source = complete_source("a/0", photo.copy())
+    before = source.image.copy(), source.depth.copy(), source.K.copy()
+    make(subject, name, source)
+    assert all((a == b).all() for a, b in zip(before, (source.image, source.depth, source.K), strict=True))
+
+
+def test_name_and_seed_change_what_is_drawn_and_only_that(subject, name, photo, complete_source):
+    source = complete_source("a/0", photo)
+    here = make(subject, name, source).image
+    elsewhere = [make(subject, name, replace(source, name="a/1")).image, make(subject, name, source, seed=1).image]
+    assert [bool((here != other).any()) for other in elsewhere] == [name in RANDOM] * 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (5, 3), (1, 40), (2, 2), (31, 17), (97, 101), (300, 1030)])
+def test_every_size_works(subject, name, shape, complete_source):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    try:
+        assert make(subject, name, complete_source("a/0", image)).image.shape == image.shape
+    except Unavailable:
+        assert name in NEED_DEPTH and min(shape) < 3  # no plane can be fitted to fewer pixels
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_constant_picture_works(subject, name, level, complete_source):
+    image = np.full((40, 50, 3), level, np.uint8)
+    assert make(subject, name, complete_source("a/0", image)).image.shape == image.shape
+
+
+def test_missing_depth_is_said_in_one_line(subject, name, photo, complete_source):
+    source = replace(complete_source("a/0", photo), depth=None)
+    if name not in NEED_DEPTH:
+        make(subject, name, source)
+        return
+    with pytest.raises(Unavailable, match="a/0") as caught:
+        make(subject, name, source)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(Unavailable, match="a/0"):
+        make(subject, name, replace(source, depth=np.zeros(photo.shape[:2], np.float32)))
+
+
+def test_licence_and_encoding_are_stated(subject):
+    assert subject.licence.strip()
+    assert subject.encoding in {"png", "jpeg95"}
+
+
+@pytest.mark.parametrize("wrong", [{}, {"engine": "nothing"}, {"engine": None}, None])
+def test_an_engine_that_is_not_there_is_refused_with_the_list(name, wrong):
+    with pytest.raises(ConfigError, match=name[1]):
+        MODALITIES.create(name[0], wrong)
+
+
+def test_an_unknown_setting_is_refused(name):
+    settings = {**default_settings(name[0]), "engine": name[1], "sigmas": 1}
+    with pytest.raises(ConfigError, match="sigmas"):
+        MODALITIES.create(name[0], settings)
+
+
+def test_a_misspelt_modality_is_refused_with_the_closest():
+    with pytest.raises(ConfigError, match="did you mean 'infrared'"):
+        MODALITIES.create("infrarot", {"engine": "thermal"})

@@ -1,0 +1,161 @@
+"""Plain pictures through the command line's function."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minima_core.config import PARAMS, read_value
+from minima_core.errors import ConfigError, DataError, Unavailable
+from minima_core.io.depth import write_depth
+from minima_core.io.images import read_image, write_image
+from minima_core.synthesis import files
+from minima_core.synthesis.base import MODALITIES
+from minima_core.synthesis.runner import default_settings, synthesise_files
+
+
+@pytest.fixture
+def pictures(tmp_path, photo):
+    for name in ("a.jpg", "a.png", "deep/er/b.JPG", "c.d.png"):
+        write_image(tmp_path / "in" / name, photo[:40, :50])
+    return tmp_path / "in"
+
+
+def run(given, out, modality="event", seed=0):
+    return synthesise_files(given, out, modality=modality, settings=default_settings(modality), seed=seed)
+
+
+def test_the_shipped_settings_are_those_of_the_checkout(request):
+    shipped = {m: default_settings(m) for m in MODALITIES.names()}
+    assert shipped == read_value("synthesis", request.config.rootpath / PARAMS)
+
+
+def test_settings_of_an_unknown_modality_are_refused():
+    with pytest.raises(ConfigError, match="did you mean 'paint'"):
+        default_settings("paints")
+
+
+def test_a_folder_keeps_its_tree_and_no_output_hides_another(pictures, tmp_path):
+    made = run(pictures, tmp_path / "out")
+    names = [path.relative_to(tmp_path / "out").as_posix() for path in made]
+    assert names == ["a.jpg.png", "a.png.png", "c.d.png", "deep/er/b.png"]
+    assert all(read_image(path).shape == (40, 50, 3) for path in made)
+
+
+def test_jpeg_where_the_engine_does_not_ask_for_png(pictures, tmp_path):
+    assert run(pictures / "a.png", tmp_path / "out", "paint") == [tmp_path / "out" / "a.jpg"]
+
+
+def test_a_second_run_makes_nothing_and_a_change_makes_that_one(pictures, tmp_path, photo):
+    out = tmp_path / "out"
+    made = run(pictures, out)
+    before = [path.stat().st_mtime_ns for path in made]
+    assert run(pictures, out) == made
+    assert [path.stat().st_mtime_ns for path in made] == before
+    write_image(pictures / "c.d.png", photo[40:80, :50])
+    run(pictures, out)
+    assert [a != b.stat().st_mtime_ns for a, b in zip(before, made, strict=True)] == [False, False, True, False]
+    run(pictures, out, seed=1)
+    assert all(a != b.stat().st_mtime_ns for a, b in zip(before, made, strict=True))
+
+
+def test_a_spoilt_output_is_made_again(pictures, tmp_path):
+    (path,) = run(pictures / "a.png", tmp_path / "out")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50])
+    run(pictures / "a.png", tmp_path / "out")
+    assert path.read_bytes() == whole
+
+
+def test_a_damaged_picture_is_named_and_the_others_are_made(pictures, tmp_path):
+    (pictures / "a.png").write_bytes((pictures / "a.png").read_bytes()[:200])
+    with pytest.raises(DataError, match=r"a\.png.*3 other outputs were made"):
+        run(pictures, tmp_path / "out")
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 3
+
+
+@pytest.mark.parametrize("modality", ["depth", "normal"])
+def test_depth_of_a_plain_picture_is_unavailable_in_one_line(pictures, tmp_path, modality):
+    with pytest.raises(Unavailable, match=r"no depth for a\.jpg") as caught:
+        run(pictures, tmp_path / "out", modality)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "out").rglob("*.jpg"))
+
+
+def test_depth_beside_a_picture_is_used_and_the_rest_is_left_out_aloud(pictures, tmp_path, caplog):
+    write_depth(pictures / "c.d.h5", np.linspace(1, 2, 50) * np.ones((40, 1)))
+    (pictures / "c.d.txt").write_text("40,40,25,20\n")
+    with caplog.at_level(logging.WARNING):
+        assert run(pictures, tmp_path / "out", "normal") == [tmp_path / "out" / "c.d.jpg"]
+    assert "no depth for a.jpg" in caplog.text
+
+
+def test_a_bad_intrinsics_file_is_named(pictures, tmp_path):
+    (pictures / "c.d.txt").write_text("forty\n")
+    with pytest.raises(DataError, match=r"c\.d\.txt"):
+        run(pictures / "c.d.png", tmp_path / "out")
+
+
+def test_outputs_may_lie_in_a_folder_below_but_not_among_the_pictures(pictures):
+    made = run(pictures, pictures / "event")
+    assert run(pictures, pictures / "event") == made
+    with pytest.raises(ConfigError, match="--out"):
+        run(pictures, pictures)
+
+
+def test_a_missing_input_and_an_empty_folder_are_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        run(tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no images in"):
+        run(tmp_path / "empty", tmp_path / "out")
+
+
+def test_a_full_disk_stops_at_once(pictures, tmp_path, monkeypatch):
+    calls = []
+
+    def full(path, *_):
+        calls.append(path)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DataError, match="No space left"):
+        run(pictures, tmp_path / "out")
+    assert len(calls) == 1
+
+
+def test_a_killed_run_goes_on_from_its_record(tmp_path, photo):
+    for k in range(files.RECORD_EVERY + 3):
+        write_image(tmp_path / "in" / f"{k:03d}.png", photo[k : k + 40, :50])
+    script = """
+import os, signal
+from pathlib import Path
+from minima_core.synthesis import files
+made = []
+def one(*args, original=files._one):
+    if len(made) == files.RECORD_EVERY + 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    made.append(args)
+    return original(*args)
+files._one = one
+files.synthesise_files(Path("in"), Path("out"), modality="event", settings=files.default_settings("event"), seed=0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL, check=False)
+    assert done.returncode == -signal.SIGKILL
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
+    assert len(before) == files.RECORD_EVERY + 1
+    run(tmp_path / "in", tmp_path / "out")
+    assert sum(path.stat().st_mtime_ns == when for path, when in before.items()) == files.RECORD_EVERY
+
+
+def test_settings_from_elsewhere_are_not_blamed_on_params_yaml(pictures, tmp_path):
+    with pytest.raises(ConfigError, match=r"^settings of event") as caught:
+        synthesise_files(pictures, tmp_path / "out", modality="event", settings={"engine": "closed_form"}, seed=0)
+    assert "params.yaml" not in str(caught.value)

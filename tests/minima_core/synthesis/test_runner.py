@@ -1,0 +1,232 @@
+"""The runner: resumable, the same whatever the number of workers, and honest about what cannot be made."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minima_core.data.index import Scene, index_digest, read_scene, write_scene
+from minima_core.data.shards import Shard
+from minima_core.errors import ConfigError, DataError
+from minima_core.io.atomic import UNFINISHED
+from minima_core.io.depth import write_depth
+from minima_core.io.images import read_image, write_image
+from minima_core.manifest import ModalityManifest, SceneEntry, SceneManifest
+from minima_core.synthesis import runner
+from minima_core.synthesis.base import MODALITIES, Source
+from minima_core.synthesis.runner import default_settings, synthesise_index
+
+SIZE = (48, 36)
+
+
+def folder_bytes(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def world(tmp_path, photo):
+    """Two scenes with 11 and 3 images; the second has depth for its first image only."""
+
+    def scene(name: str, count: int, with_depth: int) -> Scene:
+        images, depths = [], []
+        for i in range(count):
+            images.append(f"{name}/imgs/{i:03d}.png")
+            crop = photo[4 * i : 4 * i + SIZE[1], 5 * i : 5 * i + SIZE[0]]
+            write_image(tmp_path / "raw" / images[-1], crop)
+            depths.append(f"{name}/depths/{i:03d}.h5" if i < with_depth else "")
+            if depths[-1]:
+                write_depth(tmp_path / "raw" / depths[-1], 1 + np.linspace(0, 1, SIZE[0]) * np.ones((SIZE[1], 1)))
+        K = np.tile(np.array([[50.0, 0, 24], [0, 50.0, 18], [0, 0, 1]]), (count, 1, 1))
+        size, pose = np.tile(np.array(SIZE), (count, 1)), np.tile(np.eye(4), (count, 1, 1))
+        return Scene(name, "train", images, depths, [""] * count, size, K, pose, np.zeros((0, 2), int), np.zeros(0))
+
+    scenes = [scene("alpha", 11, 11), scene("beta", 3, 1)]
+    for one in scenes:
+        write_scene(tmp_path / "index", one)
+    entries = [SceneEntry(name=s.name, split="train", images=len(s.image), pairs=0, digest="0") for s in scenes]
+    SceneManifest(dataset="t", licence="CC0-1.0", relation="depth", raw="raw", scenes=entries).save(tmp_path / "index")
+    return tmp_path
+
+
+def synthesise(world: Path, modality: str, out: str = "out", *, workers: int = 1, seed: int = 0, **settings):
+    return synthesise_index(
+        world / "index",
+        world / "raw",
+        world / out,
+        modality=modality,
+        settings={**default_settings(modality), **settings},
+        seed=seed,
+        workers=workers,
+        scratch=world / "scratch",
+    )
+
+
+def test_every_image_is_in_its_shard_in_index_order(world):
+    manifest = synthesise(world, "event")
+    assert manifest == ModalityManifest.load(world / "out")
+    assert manifest.scenes == {"alpha": 11, "beta": 3} and manifest.failed == {}
+    assert manifest.source_digest == index_digest(world / "index")
+    assert manifest.params == {"engine": "closed_form", "contrast": [0.05, 0.5], "shift": [1, 3]}
+    assert "CC0-1.0" in manifest.licence and "Apache-2.0" in manifest.licence
+    with Shard(world / "out" / "alpha.h5") as shard:
+        assert shard.ids == [f"alpha/{i:03d}" for i in range(11)]
+
+
+def test_a_shard_holds_what_the_engine_makes(world, engine):
+    synthesise(world, "event")
+    image = read_image(world / "raw" / "alpha/imgs/009.png")
+    made = engine("event").synthesise(Source("alpha/009", image), seed=0, modality="event")
+    with Shard(world / "out" / "alpha.h5") as shard:
+        assert (shard.image("alpha/009") == made.image).all()
+        assert json.loads(shard.drawn("alpha/009")) == made.drawn
+
+
+@pytest.mark.parametrize("modality", MODALITIES.names())
+def test_number_of_workers_changes_nothing(world, modality):
+    synthesise(world, modality, "one", workers=1)
+    synthesise(world, modality, "two", workers=2)
+    assert folder_bytes(world / "one") == folder_bytes(world / "two")
+    assert not list((world / "scratch").iterdir())
+
+
+def test_seed_and_settings_change_the_result(world):
+    outs = ["a", "b", "c"]
+    synthesise(world, "event", "a")
+    synthesise(world, "event", "b", seed=1)
+    synthesise(world, "event", "c", shift=[3, 4])
+    assert len({folder_bytes(world / out)["alpha.h5"] for out in outs}) == 3
+
+
+def test_images_without_depth_are_listed_as_failed(world):
+    manifest = synthesise(world, "depth")
+    assert manifest.status == "complete"
+    assert manifest.scenes == {"alpha": 11, "beta": 1}
+    assert sorted(manifest.failed) == ["beta/001", "beta/002"]
+    assert "no depth" in manifest.failed["beta/001"]
+
+
+def test_no_depth_at_all_is_unavailable_and_leaves_no_shard(world):
+    for name in ("alpha", "beta"):
+        scene = read_scene(world / "index", name)
+        write_scene(world / "index", replace(scene, depth=[""] * len(scene.depth)))
+    manifest = synthesise(world, "normal")
+    assert manifest.status == "unavailable" and "no depth for alpha/000" in manifest.reason
+    assert manifest.scenes == {} and [p.name for p in (world / "out").iterdir()] == ["manifest.json"]
+
+
+def test_a_damaged_image_is_named_and_finished_parts_are_kept_and_used(world, monkeypatch):
+    synthesise(world, "sketch", "undisturbed")
+    bad = world / "raw" / "alpha/imgs/010.png"
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"alpha/imgs/010\.png") as caught:
+        synthesise(world, "sketch")
+    assert "\n" not in str(caught.value) and not (world / "out").exists()
+    parts = sorted(p.name for p in (world / "scratch").rglob("*.h5"))
+    assert parts == ["000000.h5"]
+
+    bad.write_bytes(whole)
+    made: list[str] = []
+    original = runner._make
+    monkeypatch.setattr(runner, "_make", lambda e, item, job: made.append(item.name) or original(e, item, job))
+    synthesise(world, "sketch")
+    assert made == ["alpha/008", "alpha/009", "alpha/010", "beta/000", "beta/001", "beta/002"]
+    assert folder_bytes(world / "out") == folder_bytes(world / "undisturbed")
+
+
+def test_a_part_that_a_power_cut_emptied_is_made_again(world):
+    synthesise(world, "sketch", "undisturbed")
+    bad = world / "raw" / "beta/imgs/002.png"
+    whole = bad.read_bytes()
+    bad.write_bytes(b"")
+    with pytest.raises(DataError, match="beta/imgs/002"):
+        synthesise(world, "sketch")
+    bad.write_bytes(whole)
+    next((world / "scratch").rglob("000000.h5")).write_bytes(b"")
+    synthesise(world, "sketch")
+    assert folder_bytes(world / "out") == folder_bytes(world / "undisturbed")
+
+
+def test_other_settings_never_continue_these_parts(world):
+    bad = world / "raw" / "beta/imgs/002.png"
+    bad.write_bytes(b"")
+    for settings in ({}, {"sigma": 2.0}, {"flow": 0.0}):
+        with pytest.raises(DataError):
+            synthesise(world, "sketch", **settings)
+    with pytest.raises(DataError):
+        synthesise(world, "sketch", seed=1)
+    assert len(list((world / "scratch").iterdir())) == 4
+
+
+def test_a_leftover_of_a_killed_merge_does_not_reach_the_output(world):
+    bad = world / "raw" / "beta/imgs/002.png"
+    whole = bad.read_bytes()
+    bad.write_bytes(b"")
+    with pytest.raises(DataError):
+        synthesise(world, "sketch")
+    bad.write_bytes(whole)
+    work = next((world / "scratch").iterdir())
+    (work / "out").mkdir()
+    (work / "out" / f".alpha.1234{UNFINISHED}.h5").write_bytes(b"half")
+    synthesise(world, "sketch")
+    assert sorted(p.name for p in (world / "out").iterdir()) == ["alpha.h5", "beta.h5", "manifest.json"]
+
+
+def test_a_full_disk_is_one_line_and_keeps_an_older_output(world, monkeypatch):
+    synthesise(world, "event")
+    before = folder_bytes(world / "out")
+
+    def full(*_args, **_more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DataError, match="No space left on device; free some space") as caught:
+        synthesise(world, "event", seed=1)
+    assert "\n" not in str(caught.value)
+    assert folder_bytes(world / "out") == before
+
+
+def test_an_image_of_another_size_than_its_index_says_is_named(world, photo):
+    write_image(world / "raw" / "alpha/imgs/002.png", photo)
+    with pytest.raises(DataError, match=r"alpha/imgs/002\.png is 256 x 192 but its index says 48 x 36"):
+        synthesise(world, "event")
+
+
+def test_a_depth_map_of_another_size_is_named(world):
+    write_depth(world / "raw" / "alpha/depths/003.h5", np.ones((5, 5)))
+    with pytest.raises(DataError, match=r"alpha/depths/003\.h5"):
+        synthesise(world, "depth")
+
+
+def test_a_missing_depth_file_is_named(world):
+    (world / "raw" / "alpha/depths/003.h5").unlink()
+    with pytest.raises(DataError, match=r"alpha/depths/003\.h5"):
+        synthesise(world, "depth")
+
+
+def test_an_unknown_modality_is_refused_before_any_work(world):
+    with pytest.raises(ConfigError, match="did you mean 'sketch'"):
+        synthesise_index(
+            world / "index",
+            world / "raw",
+            world / "out",
+            modality="scetch",
+            settings={"engine": "xdog"},
+            seed=0,
+            workers=1,
+            scratch=world / "scratch",
+        )
+    assert not (world / "scratch").exists()
+
+
+def test_two_images_of_one_id_are_refused(world):
+    scene = read_scene(world / "index", "beta")
+    write_scene(world / "index", replace(scene, image=[scene.image[0], "beta/imgs/000.jpg", scene.image[2]]))
+    with pytest.raises(DataError, match="beta/000"):
+        synthesise(world, "event")

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from minima_core import cli
+from minima_core.errors import ConfigError
+from minima_core.io.images import read_image, write_image
+from minima_core.types import Matches
+
+MMIM = Path(__file__).resolve().parents[3] / "shared/data/mmim"
+
+
+class Identity:
+    """Matches every pixel of a grid with itself."""
+
+    licence = "MIT"
+
+    @property
+    def matcher(self):
+        return self
+
+    def match(self, image0, image1, *, max_keypoints=None, long_side=None):
+        grid = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0)) * 4
+        grid = grid[: max_keypoints or len(grid)]
+        return Matches(grid, grid.clone(), torch.ones(len(grid)))
+
+
+@pytest.fixture(autouse=True)
+def models(monkeypatch):
+    """Stand in for published weights, which would be fetched."""
+
+    def load_matcher(name: str, device: str = "cpu") -> Identity:
+        if name != "identity":
+            raise ConfigError(f"unknown model: {name}")
+        return Identity()
+
+    module = types.ModuleType("minima_core.models")
+    module.load_matcher = load_matcher
+    monkeypatch.setitem(sys.modules, "minima_core.models", module)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> tuple[str, str]:
+    paths = tmp_path / "a.png", tmp_path / "b.png"
+    for path in paths:
+        write_image(path, np.random.default_rng(0).integers(0, 255, (24, 32, 3)).astype(np.uint8))
+    return str(paths[0]), str(paths[1])
+
+
+def run(*argv: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main([str(a) for a in argv])
+    return int(end.value.code or 0)
+
+
+def fails(capsys, *argv: object) -> str:
+    """Run what must fail: exit code 1 and exactly one line on stderr, which is returned."""
+    assert run(*argv) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_match_writes_json(images, tmp_path):
+    out = tmp_path / "new folder" / "m.json"
+    assert run("match", *images, "--model", "identity", "--out", out, "--max-keypoints", 7) == 0
+    written = json.loads(out.read_text())
+    assert written["mkpts0"] == written["mkpts1"]
+    assert len(written["scores"]) == 7
+    assert (written["image0"], written["image1"]) == images
+
+
+def test_match_writes_h5_and_a_picture(images, tmp_path):
+    out, viz = tmp_path / "m.h5", tmp_path / "m.png"
+    assert run("match", *images, "--model", "identity", "--out", out, "--viz", viz) == 0
+    with h5py.File(out) as file:
+        assert file["mkpts0"].shape == (25, 2)
+        assert file.attrs["model"] == "identity"
+    assert read_image(viz).shape[1] > 64
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--out": "m.txt"}, "--out must end in .json or .h5"),
+        ({"--out": "OUT/a.png"}, "--out must end in .json or .h5"),
+        ({"--out": "OUT"}, "--out must end in"),
+        ({"--viz": "OUT/a.png"}, "is also read or written"),
+        ({"--viz": "OUT/m.gif"}, "--viz must end in .png"),
+        ({"--max-keypoints": "0"}, "--max-keypoints must be at least 1"),
+        ({"--max-keypoints": "many"}, "--max-keypoints"),
+        ({"--model": "nobody"}, "unknown model: nobody"),
+        ({"--device": "tpu"}, "--device must be cpu, cuda or auto"),
+        ({"--out": "OUT/a.png/m.json"}, "cannot write into"),
+        ({"--what": "x"}, "--what"),
+    ],
+)
+def test_bad_options_of_match_are_one_line(images, tmp_path, capsys, change, message):
+    options = {"--model": "identity", "--out": str(tmp_path / "m.json"), **change}
+    argv = [part.replace("OUT", str(tmp_path)) for item in options.items() for part in item]
+    assert message in fails(capsys, "match", *images, *argv)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_a_truncated_image_is_named(images, tmp_path, capsys):
+    path = Path(images[1])
+    path.write_bytes(path.read_bytes()[:200])
+    assert "b.png" in fails(capsys, "match", *images, "--model", "identity", "--out", tmp_path / "m.json")
+
+
+def test_a_missing_image_is_named(images, tmp_path, capsys):
+    message = fails(capsys, "match", images[0], "nowhere.jpg", "--model", "identity", "--out", tmp_path / "m.json")
+    assert "no file nowhere.jpg" in message
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    assert "no such command" in fails(capsys, "mach").lower()
+
+
+def test_evaluate_writes_exactly_what_is_promised(tmp_path):
+    if not MMIM.is_dir():
+        pytest.skip(f"no real multi-modal pairs at {MMIM}")
+    out = tmp_path / "r.json"
+    argv = ["--model", "identity", "--benchmark", "mmim", "--root", MMIM, "--protocol", "minima-v1", "--out", out]
+    assert run("evaluate", *argv) == 0
+    first = json.loads(out.read_text())
+    promised = {"benchmark", "protocol", "protocol_hash", "model", "metrics", "categories", "pairs"}
+    assert set(first) == promised | {"groups", "data_digest", "seed", "licence"}
+    assert list(first["metrics"]) == ["auc@10px", "auc@3px", "auc@5px"]
+    assert {pair["category"] for pair in first["pairs"]} == set(first["categories"])
+    assert {"Medical", "RemoteSensing"} <= set(first["groups"])
+    assert first["licence"].startswith("MIT AND none stated")
+    assert set(first["pairs"][0]) == {"name", "category", "error", "matches", "inliers", "failure"}
+    # averages are over categories, each the same
+    groups = [v["auc@3px"] for k, v in first["categories"].items() if "/" in k and not k.startswith("Computer")]
+    assert first["metrics"]["auc@3px"] == pytest.approx(np.mean(groups))
+    assert run("evaluate", *argv, "--max-keypoints", 3) == 0
+    second = json.loads(out.read_text())
+    assert second["protocol_hash"] != first["protocol_hash"]
+    assert {pair["failure"] for pair in second["pairs"]} == {"too few matches (3 of 4)"}
+    assert {pair["error"] for pair in second["pairs"]} == {None}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--benchmark": "mmin"}, "did you mean 'mmim'"),
+        ({"--root": "nowhere"}, "no folder nowhere"),
+        ({"--root": "."}, "no list.json"),
+        ({"--protocol": "minima-v9"}, "unknown protocol"),
+        ({"--out": "r.csv"}, "--out must end in .json"),
+    ],
+)
+def test_bad_options_of_evaluate_are_one_line(tmp_path, monkeypatch, capsys, change, message):
+    monkeypatch.chdir(tmp_path)
+    options = {"--model": "identity", "--benchmark": "mmim", "--root": ".", "--out": "r.json", **change}
+    assert message in fails(capsys, "evaluate", *(part for item in options.items() for part in item))
+    assert not any(tmp_path.iterdir())
+
+
+def test_synthesise_refuses_to_write_over_the_originals(images, tmp_path, capsys):
+    message = fails(capsys, "synthesise", "--modality", "event", "--input", tmp_path, "--out", tmp_path)
+    assert "where the originals lie" in message
+
+
+def test_synthesise_names_an_input_that_is_not_there(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert "no nowhere" in fails(capsys, "synthesise", "--modality", "event", "--input", "nowhere", "--out", out)
+
+
+def test_help_is_quick_and_imports_no_torch():
+    code = "import sys; from minima_core import cli; assert 'torch' not in sys.modules; cli.main(['--help'])"
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "evaluate" in done.stdout
+    assert time.monotonic() - started < 5  # under 1 s on an idle machine
+
+
+def test_errors_of_the_program_are_one_line_without_a_traceback(tmp_path):
+    command = [sys.executable, "-m", "minima_core.cli", "match", "x.png", "y.png", "--model", "m", "--out", "m.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: no file x.png\n"
+
+
+def test_version_and_doctor_succeed(capsys, monkeypatch):
+    monkeypatch.setattr("minima_core.doctor.PATIENCE", 0.1)
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("minima ")
+    assert run("doctor") == 0
+    told = capsys.readouterr().out
+    assert "poselib" in told
+    assert "xfeat.pt" in told
+    assert "mmim" in told

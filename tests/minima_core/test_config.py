@@ -1,0 +1,59 @@
+"""params.yaml is read once, checked, and a mistake names the key and what was meant."""
+
+import pytest
+
+from minima_core.config import Section, digest, load_params, read_section, read_value
+from minima_core.errors import ConfigError
+
+
+class Event(Section):
+    contrast: tuple[float, float]
+    steps: int
+
+
+@pytest.fixture
+def params(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("synthesis:\n  event: {contrast: [1e-4, 0.5], steps: 3}\n  paint: {stepz: 3}\n")
+    return path
+
+
+def test_a_section_is_typed_and_reads_1e_4_as_a_number(params):
+    assert read_section("synthesis.event", Event, params) == Event(contrast=(1e-4, 0.5), steps=3)
+
+
+def test_a_missing_section_names_the_closest(params):
+    with pytest.raises(ConfigError, match="did you mean 'event'"):
+        read_section("synthesis.evnt", Event, params)
+
+
+def test_an_unknown_key_is_refused(params):
+    params.write_text("event: {contrast: [0, 1], steps: 1, extra: 2}\n")
+    with pytest.raises(ConfigError, match=r"event\.extra: Extra inputs"):
+        read_section("event", Event, params)
+
+
+def test_a_wrong_type_names_key_and_value(params):
+    params.write_text("event: {contrast: [0, 1], steps: many}\n")
+    with pytest.raises(ConfigError, match=r"event\.steps.*'many'"):
+        read_section("event", Event, params)
+
+
+@pytest.mark.parametrize("text", ["a: [1\n", "- 1\n"])
+def test_a_file_that_is_no_mapping_is_one_line(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_params(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path):
+    with pytest.raises(ConfigError, match="root of a checkout"):
+        read_value("seed", tmp_path / "params.yaml")
+
+
+def test_digest_ignores_key_order_and_sees_values():
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+    assert digest(Event(contrast=(0, 1), steps=1)) == digest({"contrast": [0.0, 1.0], "steps": 1})

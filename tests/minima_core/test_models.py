@@ -1,0 +1,187 @@
+"""Models on disk and by name."""
+
+import json
+import shutil
+import struct
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from plane_world import SETTINGS, random_matcher, save_parent
+
+import minima_core
+from minima_core.errors import ConfigError, DataError
+from minima_core.io.images import write_image
+from minima_core.io.weights import state_digest
+from minima_core.manifest import ModelCard, file_sha256
+from minima_core.models import (
+    WEIGHTS,
+    as_tensor,
+    load_matcher,
+    read_model,
+    save_model,
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "m"
+    save_parent(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(model, tmp_path):
+    return shutil.copytree(model, tmp_path / "copy")
+
+
+def reseal(folder):
+    """Make the card agree with the weights file, whatever it holds."""
+    card = json.loads((folder / ModelCard.FILE).read_text())
+    card["weights_sha256"] = file_sha256(folder / WEIGHTS)
+    (folder / ModelCard.FILE).write_text(json.dumps(card))
+
+
+def test_model_survives_the_disk(model):
+    matcher, card = read_model(model)
+    assert state_digest(matcher.state_dict()) == state_digest(random_matcher().state_dict())
+    assert card.weights_sha256 == file_sha256(model / WEIGHTS)
+    assert not matcher.training
+
+
+def test_equal_models_give_equal_bytes(model, tmp_path):
+    again = save_parent(tmp_path / "m")
+    assert (tmp_path / "m" / WEIGHTS).read_bytes() == (model / WEIGHTS).read_bytes()
+    assert again.digest() == ModelCard.load(model).digest()
+
+
+def test_saving_replaces_the_folder_whole(copy):
+    (copy / "stray").write_text("old")
+    save_parent(copy)
+    assert sorted(p.name for p in copy.iterdir()) == [ModelCard.FILE, WEIGHTS]
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, model):
+    matcher = random_matcher()
+    with torch.no_grad():
+        matcher.network.posenc.Wr.weight[0, 0] = torch.nan
+    with pytest.raises(DataError, match=r"network\.posenc\.Wr\.weight holds values that are not finite"):
+        save_model(tmp_path / "m", matcher, ModelCard.load(model))
+    assert not (tmp_path / "m").exists()
+
+
+def test_other_bytes_than_the_card_names(copy):
+    with (copy / WEIGHTS).open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(DataError, match="its card says"):
+        read_model(copy)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not a model", struct.pack("<Q", 2**62) + b"{}", struct.pack("<Q", 2) + b"{}"],
+    ids=["empty", "text", "header of 4 EiB", "no tensors"],
+)
+def test_malformed_weights_are_one_line(copy, data):
+    (copy / WEIGHTS).write_bytes(data)
+    reseal(copy)
+    with pytest.raises(DataError, match="does not hold the weights of a lightglue") as error:
+        read_model(copy)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_weights_and_missing_card(copy):
+    (copy / WEIGHTS).unlink()
+    with pytest.raises(DataError, match=r"no .*model\.safetensors"):
+        read_model(copy)
+    (copy / ModelCard.FILE).unlink()
+    with pytest.raises(DataError, match=r"no .*card\.json"):
+        read_model(copy)
+
+
+def test_wrong_name_gives_the_closest():
+    with pytest.raises(ConfigError, match="did you mean 'xfeat-lightglue'"):
+        load_matcher("xfeat-lightglu")
+
+
+def test_public_names():
+    assert minima_core.load_matcher is load_matcher
+    with pytest.raises(AttributeError):
+        _ = minima_core.nothing
+
+
+def texture(seed, h=120, w=160):
+    return np.random.default_rng(seed).integers(0, 255, (h, w, 3)).astype(np.uint8)
+
+
+def test_files_arrays_and_tensors_are_the_same_picture(model, tmp_path):
+    loaded = load_matcher(model)
+    pictures = [texture(0), texture(1)]
+    for k, picture in enumerate(pictures):
+        write_image(tmp_path / f"{k}.png", picture)
+    kinds = [
+        pictures,
+        [tmp_path / "0.png", str(tmp_path / "1.png")],
+        [torch.from_numpy(p).permute(2, 0, 1) for p in pictures],
+        [torch.from_numpy(p).permute(2, 0, 1).float() / 255 for p in pictures],
+    ]
+    found = [loaded.match(*kind) for kind in kinds]
+    assert len(found[0]) > 0
+    assert len({len(f) for f in found}) == 1
+    assert all(torch.equal(f.mkpts0, found[0].mkpts0) for f in found)
+
+
+def test_gray_array_is_repeated():
+    assert as_tensor(texture(0)[..., 0]).shape == (3, 120, 160)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 4, 3), int), np.zeros((4, 4, 4), np.uint8), np.zeros((3,), np.uint8)])
+def test_wrong_arrays_are_refused(wrong):
+    with pytest.raises(DataError, match="expected"):
+        as_tensor(wrong)
+
+
+def test_floats_in_the_unit_range_are_the_same_picture():
+    assert torch.equal(as_tensor(texture(0) / np.float32(255)), as_tensor(texture(0)))
+
+
+@pytest.mark.parametrize("value", [-0.5, 2.0, 255.0, np.nan])
+def test_floats_of_another_range_are_refused_in_one_line(value):
+    for picture in (np.full((4, 4, 3), value), torch.full((3, 4, 4), value)):
+        with pytest.raises(DataError, match=r"floats in \[0, 1\] expected"):
+            as_tensor(picture)
+
+
+def test_a_registered_model_leaves_no_download_behind(model, tmp_path, monkeypatch):
+    import mlflow
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    def download(artifact_uri, dst_path=None):
+        target = Path(dst_path or tempfile.mkdtemp()) / "model" / "artifacts" / "m"
+        return str(shutil.copytree(model, target).parents[1])
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", download)
+    loaded = load_matcher("models:/any@champion")
+    assert len(loaded.match(texture(0), texture(1))) > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_blank_image_has_no_matches(model, value):
+    loaded = load_matcher(model)
+    blank = np.full((96, 128, 3), value, np.uint8)
+    blank[..., 0] = 40
+    assert len(loaded.match(blank, blank)) == 0
+    assert len(loaded.match(blank, texture(0))) == 0
+
+
+def test_settings_of_another_version_are_named(copy):
+    card = json.loads((copy / ModelCard.FILE).read_text())
+    card["params"] = SETTINGS | {"extractor": "sift"}
+    (copy / ModelCard.FILE).write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match=r"card\.json\.extractor"):
+        read_model(copy)

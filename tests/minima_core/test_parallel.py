@@ -1,0 +1,44 @@
+"""Jobs in worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from minima_core.errors import DataError, MinimaError
+from minima_core.parallel import map_jobs
+
+
+def square(n: int) -> int:
+    return n * n
+
+
+def fails_at_three(n: int) -> int:
+    if n == 3:
+        raise DataError("three.png is damaged")
+    return n
+
+
+def dies(n: int) -> int:
+    if n == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_results_come_in_the_order_of_the_jobs(workers):
+    assert map_jobs(square, range(7), workers=workers, what="squares") == [0, 1, 4, 9, 16, 25, 36]
+    assert map_jobs(square, [], workers=workers, what="nothing") == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_first_error_is_raised(workers):
+    with pytest.raises(DataError, match=r"three\.png is damaged"):
+        map_jobs(fails_at_three, range(6), workers=workers, what="jobs")
+
+
+def test_a_killed_worker_is_one_line():
+    with pytest.raises(MinimaError, match="a worker process was killed"):
+        map_jobs(dies, range(6), workers=2, what="jobs")

@@ -1,0 +1,39 @@
+"""Trains on a tiny world as a process of its own, so that a test can kill it."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+from plane_world import training_settings
+
+from minima_core.io.weights import state_digest
+from minima_core.models import read_model
+from minima_core.tracking import NullTracker
+from minima_core.training.loop import TrainingParams
+from minima_core.training.run import train
+
+
+def main(world: Path, out: Path) -> None:
+    """Write the digest of the trained weights and the curves to ``out/result.json``."""
+    matcher, _ = read_model(world / "parent")
+    fitted = train(
+        matcher,
+        TrainingParams.model_validate(training_settings(steps=12, checkpoint_every=2, validate_every=4)),
+        index=world / "index",
+        raw=world / "raw",
+        modalities=world / "modalities",
+        names=["infrared", "event", "sketch"],
+        seed=0,
+        workers=2,
+        cache=out / "features",
+        scratch=out / "scratch",
+        tracker=NullTracker(),
+    )
+    result = {"weights": state_digest(matcher.state_dict()), "curves": fitted.curves}
+    (out / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

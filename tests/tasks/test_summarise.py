@@ -1,0 +1,123 @@
+"""The page of a made-up run: complete, self-contained, small, and the same twice."""
+
+from __future__ import annotations
+
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import finished_run
+import pytest
+from finished_run import ABSENT, BENCHMARK, MATCHER
+from rich.console import Console
+from tiny_world import MODALITIES
+
+from minima_core.errors import DataError
+from minima_core.provenance import code_digest
+from minima_core.report.summary import Summary
+from minima_core.report.table import render_table
+from tasks.summarise import SummariseArgs, main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    finished_run.make(root)
+    return root
+
+
+@pytest.fixture
+def summarise(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(run)
+    data = Path("data")
+    folders = {name: data / name for name in ("raw", "index", "modalities", "certificate", "benchmarks")}
+    folders |= {"scores": Path("reports/scores")}
+    folders |= {"predictions": Path("predictions"), "models": Path("models"), "report": tmp_path / "report.json"}
+
+    def summarise(out: str = "summary"):
+        return tmp_path / out, main(SummariseArgs(out=tmp_path / out, **folders))
+
+    return summarise
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        assert tag not in {"script", "link", "iframe"}
+        values = dict(attributes)
+        self.sources += [values[key] for key in ("src", "href") if key in values]
+        if tag not in {"meta", "img", "br", "circle", "line", "path"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in {"circle", "line", "path"}:
+            assert self.open.pop() == tag
+
+
+def test_the_page_stands_alone(summarise):
+    out, report = summarise()
+    text = (out / "report.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert page.sources and all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert len(text) < 4_000_000
+    assert report.html == str(out / "report.html")
+
+
+def test_the_page_shows_everything(summarise):
+    out, _ = summarise()
+    text = (out / "report.html").read_text()
+    assert f"training <code>{code_digest('training', 'supervision')[:16]}</code>" in text
+    for name in (
+        BENCHMARK,
+        ABSENT,
+        MATCHER,
+        *MODALITIES,
+        "rgb (retention)",
+        "bring it there",
+        "xfeat.pt",
+        "Apache-2.0",
+    ):
+        assert name in text, name
+    assert text.count('<svg class="chart"') == 2  # loss and recall; the rate is no quality
+    assert text.count("matches of the parent model") == len(MODALITIES)
+    assert "thermal &lt;b&gt;" in text  # what comes from data is escaped
+
+
+def test_equal_inputs_give_equal_bytes(summarise):
+    first, _ = summarise("first")
+    second, _ = summarise("second")
+    for name in ("report.html", "summary.md", "summary.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_the_table_compares_parent_and_child(summarise):
+    out, _ = summarise()
+    summary = Summary.load(out)
+    screen = io.StringIO()
+    Console(file=screen, width=160).print(render_table(summary))
+    text = screen.getvalue()
+    rows = [line for line in text.splitlines() if "→" in line][1:]
+    assert [row.split("│")[1].strip() for row in rows] == [*MODALITIES, "rgb (retention)", "mean"]
+    assert "real skipped: no data at ../mmim" in " ".join(text.split())
+    (comparison,) = summary.comparisons()
+    assert comparison.overall.gain("auc@5px") > 5
+    markdown = (out / "summary.md").read_text()
+    assert f"{comparison.overall.child['auc@5px']:.2f}" in markdown and "Skipped: no data" in markdown
+
+
+def test_an_unscored_model_says_what_to_run(summarise, run):
+    report = run / "reports/scores" / f"{MATCHER}-finetuned-{BENCHMARK}" / "report.json"
+    hidden = report.rename(report.with_suffix(".hidden"))
+    try:
+        with pytest.raises(DataError, match=f"dvc repro score@{MATCHER}-finetuned-{BENCHMARK}"):
+            summarise()
+    finally:
+        hidden.rename(report)

@@ -1,0 +1,284 @@
+"""A sound world passes and certifies bit-identically; each planted fault is refused in one line that names files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from tiny_world import MODALITIES, SCENES, VIEWS, H, W, World, render
+
+from minima_core.data.index import index_digest, read_scene
+from minima_core.errors import ConfigError, DataError
+from minima_core.io.depth import write_depth
+from minima_core.io.images import write_image
+from minima_core.manifest import Certificate, ModalityManifest, folder_digest
+from tasks.validate import FINDINGS, ValidateArgs, main
+
+BANDS = {
+    "rgb": {"std": [8, 120], "entropy": [3, 8], "saturated": [0, 0.5]},
+    "event": {
+        "std": [2, 110],
+        "entropy": [0.02, 3],
+        "saturated": [0.1, 1],
+        "agreement": 7,
+        "offset": 8,
+        "palette": [[255, 255, 255], [0, 0, 255], [255, 0, 0]],
+    },
+    "other": {"std": [5, 120], "entropy": [1, 8], "saturated": [0, 0.8], "agreement": 7, "offset": 6},
+}
+VALIDATION = {
+    "sample_per_scene": 10,
+    "overlap": [0.1, 1.0],
+    "pose_error": 1e-4,
+    "depth_coverage": 0.2,
+    "failed": 0.02,
+    "judged": 0.5,
+    "bands": BANDS,
+}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    World(root).make()
+    return root
+
+
+@pytest.fixture
+def world(sound, tmp_path, monkeypatch):
+    shutil.copytree(sound, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINIMA_WORKERS", "1")
+    world = World(Path("data"))
+    world.pictures = {f"{s}/{v:03d}": _picture(s, v) for s in ("alley", "court", "yard") for v in range(VIEWS)}
+    return world
+
+
+def _picture(scene: str, view: int) -> tuple[np.ndarray, np.ndarray]:
+    from tiny_world import SCENES, picture
+
+    return picture(100 * list(SCENES).index(scene) + view)
+
+
+def run(world: World, names: list[str], out: str = "certificate", docs: str = "", **changes: object) -> Certificate:
+    Path("params.yaml").write_text(yaml.safe_dump({"modalities": names, "validation": VALIDATION | changes}))
+    folders = {"raw": world.raw, "index": world.index, "modalities": world.modalities, "out": Path(out)}
+    main(ValidateArgs(report=Path("report.json"), docs=docs, **folders))
+    return Certificate.load(Path(out))
+
+
+def refused(world: World, names: list[str], *words: str) -> str:
+    with pytest.raises(DataError) as caught:
+        run(world, names)
+    message = str(caught.value)
+    for word in words:
+        assert word in message, message
+    assert "\n" not in message
+    assert not Path("certificate").exists()
+    return message
+
+
+def test_a_sound_world_is_certified_the_same_twice(world, monkeypatch):
+    certificate = run(world, MODALITIES)
+    assert certificate.modalities == MODALITIES
+    assert (certificate.images, certificate.pairs) == (12, 9)
+    assert certificate.index_digest == index_digest(world.index)
+    assert certificate.statistics["event"]["agreement"] > 7
+    monkeypatch.setenv("MINIMA_WORKERS", "2")
+    run(world, MODALITIES, "again")
+    for name in (Certificate.FILE, FINDINGS):
+        assert Path("certificate", name).read_bytes() == Path("again", name).read_bytes()
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_the_docs_are_written_and_replaced_whether_or_not_the_data_pass(world, passes):
+    stale = Path("reports/data_docs/stale.html")
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    if passes:
+        run(world, [], docs="reports/data_docs")
+    else:
+        write_image(world.raw / "yard/dense0/imgs/002.png", np.full((H, W, 3), 120, np.uint8))
+        with pytest.raises(DataError, match=r"all of them: reports/data_docs/index\.html"):
+            run(world, [], docs="reports/data_docs")
+    assert not stale.exists()
+    assert Path("reports/data_docs/index.html").is_file()
+    assert sorted(p.name for p in Path("reports").iterdir()) == ["data_docs"]
+
+
+def test_an_unavailable_modality_is_carried_and_not_certified(world):
+    shutil.rmtree(world.modalities / "depth")
+    manifest = ModalityManifest.load(world.modalities / "event")
+    changes = {"modality": "depth", "status": "unavailable", "reason": "no depth in photographs", "scenes": {}}
+    manifest.model_copy(update=changes).save(world.modalities / "depth")
+    certificate = run(world, MODALITIES)
+    assert certificate.modalities == ["infrared", "event"]
+    assert certificate.unavailable == {"depth": "no depth in photographs"}
+    assert certificate.digests == {name: folder_digest(world.modalities / name) for name in ("infrared", "event")}
+
+
+def test_pixels_of_a_sample_and_ids_of_all_are_looked_at(world):
+    run(world, ["infrared"], sample_per_scene=1)
+    rules = {
+        (row["table"], row["rule"]): row["checked"] for row in json.loads(Path("certificate", FINDINGS).read_text())
+    }
+    assert rules["infrared", "infrared images show the structure of their source"] == len(SCENES)
+    assert rules["infrared", "infrared images have their source's width"] == len(SCENES) * VIEWS
+
+
+def test_images_of_another_size_are_named(world):
+    image = np.ascontiguousarray(render("infrared", *world.pictures["court/002"])[:-8])
+    world.write_shard("infrared", "court", {"court/002": image})
+    refused(world, ["infrared"], "court/002", "height", "1 of 12", "dvc repro -f -s synthesise@infrared")
+
+
+def test_a_black_image_is_named(world):
+    world.write_shard("infrared", "yard", {"yard/001": np.zeros((H, W, 3), np.uint8)})
+    refused(world, ["infrared"], "yard/001", "contrast of infrared images", "(0)")
+
+
+def test_a_fourth_colour_in_an_event_image_is_named(world):
+    image = render("event", *world.pictures["alley/000"])
+    image[5, 5] = (0, 255, 0)
+    world.write_shard("event", "alley", {"alley/000": image})
+    refused(world, ["event"], "alley/000", "#ffffff, #0000ff, #ff0000")
+
+
+def test_shuffled_images_are_named(world):
+    ids = [f"alley/{v:03d}" for v in range(VIEWS)]
+    images = [render("infrared", *world.pictures[name]) for name in ids]
+    world.write_shard("infrared", "alley", dict(zip(ids, images[1:] + images[:1], strict=True)))
+    message = refused(
+        world,
+        ["infrared"],
+        "alley/000",
+        "alley/001",
+        "alley/002 ",
+        "structure of their source",
+        "4 of 12",
+        "and 1 more",
+    )
+    assert "yard" not in message
+
+
+def test_one_shifted_image_is_named(world):
+    image = np.roll(render("depth", *world.pictures["court/003"]), (10, 14), (0, 1))
+    world.write_shard("depth", "court", {"court/003": image})
+    refused(world, ["depth"], "court/003", "depth images")
+
+
+def test_damaged_bytes_are_named(world):
+    world.write_shard("event", "yard", {"yard/003": b"no image at all"})
+    refused(world, ["event"], "yard/003", "can be decoded")
+
+
+def test_a_missing_id_is_named(world):
+    world.write_shard("event", "yard", {"yard/002": None})
+    refused(world, ["event"], "yard/002", "every event image is in its shard")
+
+
+def test_a_missing_shard_names_its_images(world):
+    (world.modalities / "event" / "court.h5").unlink()
+    refused(world, ["event"], "court/000", "4 of 12")
+
+
+def test_images_that_the_index_lacks_are_named(world):
+    scene = read_scene(world.index, "yard")
+    last = VIEWS - 1
+    fields = {name: getattr(scene, name)[:last] for name in ("image", "depth", "material", "size", "K", "T_w2c")}
+    world.change("yard", **fields, pairs=scene.pairs[:-1], overlap=scene.overlap[:-1])
+    refused(world, ["event"], "yard/003", "no image that the index lacks")
+
+
+def test_a_stale_manifest_is_named(world):
+    world.write_modality("event", source_digest="0" * 64)
+    refused(world, ["event"], "event", "present index", "dvc repro synthesise")
+
+
+def test_too_many_failed_images_are_refused(world):
+    world.write_shard("event", "yard", {"yard/002": None})
+    ModalityManifest.load(world.modalities / "event").model_copy(update={"failed": {"yard/002": "flat"}}).save(
+        world.modalities / "event"
+    )
+    refused(world, ["event"], "event", "left out at most 2%")
+
+
+def test_nan_depth_names_the_file(world):
+    depth = world.pictures["court/001"][1].copy()
+    depth[3, 4] = np.nan
+    write_depth(world.raw / "court/dense0/depths/001.h5", depth)
+    refused(world, [], "court/001", "depths/001.h5", "depth maps can be read")
+
+
+def test_missing_depth_names_the_file(world):
+    (world.raw / "alley/dense0/depths/002.h5").unlink()
+    refused(world, [], "alley/002", "depths/002.h5")
+
+
+def test_sparse_depth_is_refused(world):
+    depth = np.zeros((H, W), np.float32)
+    depth[:10] = 2
+    write_depth(world.raw / "alley/dense0/depths/002.h5", depth)
+    refused(world, [], "alley/002", "at least 20%")
+
+
+@pytest.mark.parametrize("value", [np.nan, 1.5, 0.01])
+def test_bad_overlap_names_the_pair(world, value):
+    overlap = read_scene(world.index, "court").overlap
+    overlap[1] = value
+    world.change("court", overlap=overlap)
+    refused(world, [], "court/001 - court/002", "overlap")
+
+
+@pytest.mark.parametrize("value", [np.nan, 1.1])
+def test_a_bad_pose_names_the_image(world, value):
+    poses = read_scene(world.index, "alley").T_w2c
+    poses[2, 0, 0] = value
+    world.change("alley", T_w2c=poses)
+    refused(world, [], "alley/002", "orthonormal")
+
+
+def test_a_bad_camera_names_the_image(world):
+    K = read_scene(world.index, "alley").K
+    K[1, 0, 0] = 0
+    world.change("alley", K=K)
+    refused(world, [], "alley/001", "focal length not positive")
+
+
+def test_an_image_in_two_splits_is_named(world):
+    copied = world.raw / "yard/dense0/imgs/000.png"
+    write_image(copied, world.pictures["alley/001"][0])
+    refused(world, [], "alley/001", "yard/000", "split val", "no image is in two splits")
+
+
+def test_a_scene_in_two_splits_is_refused(world):
+    manifest = world.index / "index.json"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"yard"', '"court"'))
+    refused(world, [], "court", "one split")
+
+
+def test_a_truncated_source_is_named(world):
+    path = world.raw / "yard/dense0/imgs/001.png"
+    path.write_bytes(path.read_bytes()[:3000])
+    refused(world, [], "yard/001", "source images can be read")
+
+
+def test_a_source_without_texture_is_named(world):
+    write_image(world.raw / "yard/dense0/imgs/002.png", np.full((H, W, 3), 120, np.uint8))
+    refused(world, [], "yard/002", "contrast of rgb images")
+
+
+def test_a_misspelt_modality_is_answered_with_the_right_name(world):
+    with pytest.raises(ConfigError, match="did you mean 'infrared'"):
+        run(world, ["infrard"])
+
+
+def test_a_missing_modality_says_what_to_run(world):
+    shutil.rmtree(world.modalities / "event")
+    with pytest.raises(DataError, match=r"manifest.json; make it again with `dvc repro`"):
+        run(world, ["event"])
