@@ -28,7 +28,8 @@ def main(args: MatchArgs) -> MatchReport:
     A killed run continues after the last part of pairs that it finished. A skipped benchmark gives an empty file that
     says so.
     """
-    protocol = get_protocol(read_section("evaluation", Evaluation).protocol)
+    benchmark = BenchmarkManifest.load(args.benchmark)
+    protocol = get_protocol(read_section(f"evaluation.{benchmark.benchmark}", Evaluation).protocol)
     card, how = ModelCard.load(args.model), execution()
     device = how.torch_device
     found = match_benchmark(
@@ -42,11 +43,11 @@ def main(args: MatchArgs) -> MatchReport:
         workers=how.processes if device == "cpu" else 1,
     )
     return MatchReport(
-        benchmark=found.predictions.origin.benchmark,
+        benchmark=benchmark.benchmark,
         model=card.digest(),
         pairs=len(found.predictions),
         seconds_per_pair=found.seconds_per_pair,
-        skipped=BenchmarkManifest.load(args.benchmark).skipped,
+        skipped=benchmark.skipped,
     )
 
 

@@ -9,6 +9,7 @@ from minima_core.evaluation.metrics import Metrics
 from minima_core.evaluation.protocol import Evaluation, Protocol, get_protocol
 from minima_core.evaluation.scoring import Scores, score_predictions
 from minima_core.io.atomic import write_text
+from minima_core.manifest import BenchmarkManifest
 from tasks.reports import ScoreReport
 from tasks.stage import Args, Input, Output, run
 
@@ -30,7 +31,8 @@ def main(args: ScoreArgs) -> ScoreReport:
 
     The run is recorded in MLflow below the one that made the model. A skipped benchmark has no numbers and no run.
     """
-    protocol = get_protocol(read_section("evaluation", Evaluation).protocol)
+    benchmark = BenchmarkManifest.load(args.benchmark).benchmark
+    protocol = get_protocol(read_section(f"evaluation.{benchmark}", Evaluation).protocol)
     scores = score_predictions(args.predictions, args.benchmark, protocol)
     report = ScoreReport(
         benchmark=scores.benchmark,

@@ -11,7 +11,7 @@ from minima_core.checks.rules import Params as Validation
 from minima_core.config import checked, load_params, lookup
 from minima_core.data.datasets.base import DATASETS
 from minima_core.evaluation.benchmarks.base import BENCHMARKS
-from minima_core.evaluation.protocol import Evaluation
+from minima_core.evaluation.protocol import Evaluation, get_protocol
 from minima_core.matchers.base import MATCHERS
 from minima_core.synthesis.base import MODALITIES
 from minima_core.training.loop import TrainingParams
@@ -24,8 +24,8 @@ SECTIONS = {
     "training.pretrain": Pretrain,
     "training.finetune": TrainingParams,
     "validation": Validation,
-    "evaluation": Evaluation,
     "promotion": Promotion,
+    **{f"evaluation.{name}": Evaluation for name in PARAMS["evaluation"]},
 }
 
 
@@ -66,10 +66,15 @@ def whole(values, schema, where):
     assert set(model.model_dump(mode="json")) == set(values), f"{where} leaves settings to defaults"
 
 
+@pytest.mark.parametrize("name", PARAMS["evaluation"])
+def test_every_protocol_is_known(name):
+    get_protocol(PARAMS["evaluation"][name]["protocol"])
+
+
 def test_what_is_listed_has_settings():
     assert set(PARAMS["modalities"]) <= set(PARAMS["synthesis"]) <= set(MODALITIES.names())
     assert set(PARAMS["matchers"]) <= set(PARAMS["matcher"])
-    assert set(PARAMS["benchmarks"]) <= set(PARAMS["benchmark"])
+    assert set(PARAMS["benchmarks"]) <= set(PARAMS["benchmark"]) == set(PARAMS["evaluation"])
     assert set(PARAMS["promotion"]["benchmarks"]) <= set(PARAMS["benchmarks"])
     assert PARAMS["dataset"]["name"] in PARAMS["dataset"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minima_core.evaluation.protocol import Ransac
+from minima_core.evaluation.protocol import OpenCv, PoseLib
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ def failed(kpts0: np.ndarray, reason: str) -> Estimate:
     return Estimate(None, np.zeros(len(kpts0), bool), reason)
 
 
-def refusal(kpts0: np.ndarray, kpts1: np.ndarray, settings: Ransac) -> str:
+def refusal(kpts0: np.ndarray, kpts1: np.ndarray, settings: PoseLib | OpenCv) -> str:
     """Say why (N, 2) and (N, 2) points must not go to an estimator, "" where they may.
 
-    poselib answers too few points with uninitialised numbers, so they never reach it.
+    poselib answers too few points with uninitialised numbers, so they never reach an estimator.
     """
     if len(kpts0) < settings.min_matches:
         return f"too few matches ({len(kpts0)} of {settings.min_matches})"

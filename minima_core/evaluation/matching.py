@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import cv2
+import numpy as np
 import torch
 
 from minima_core import licences
@@ -26,11 +28,14 @@ from minima_core.progress import track
 from minima_core.types import Matches
 
 PART = 16  # pairs a part: what a killed run loses at most, a few seconds
+Scale = tuple[float, float]  # x and y
 KEPT_FEATURES = 160  # images whose features are kept in memory; the worst are the images themselves, 4 MB each
 
 
 class MatchesImages(Protocol):
-    """What can be evaluated."""
+    """What can be evaluated; ``sparse`` says that it matches keypoints."""
+
+    sparse: ClassVar[bool]
 
     def match(
         self,
@@ -145,28 +150,53 @@ class _Worker:
     def __init__(self, matcher: MatchesImages, prepared: Prepared, settings: Matching) -> None:
         self.matcher = matcher
         self.prepared = prepared
-        self.how = {"max_keypoints": settings.max_keypoints, "long_side": settings.long_side}
-        self.features: dict[str, Any] = {}
+        self.settings = settings
+        long_side = settings.sparse_long_side if matcher.sparse else None
+        self.how = {"max_keypoints": settings.max_keypoints, "long_side": long_side or settings.long_side}
+        self.features: dict[str, tuple[Any, Scale]] = {}
         self.lock = threading.Lock()
 
     def __call__(self, truth: PairTruth) -> Matches:
+        views = (truth.image0, truth.sha0), (truth.image1, truth.sha1)
         if isinstance(self.matcher, ReusesFeatures):
-            return self.matcher.match_features(
-                self._features(self.matcher, truth.image0, truth.sha0),
-                self._features(self.matcher, truth.image1, truth.sha1),
-            )
-        pair = self.prepared.load(truth)
-        return self.matcher.match(pair.image0, pair.image1, **self.how)
+            (found0, scale0), (found1, scale1) = (self._features(self.matcher, *view) for view in views)
+            matches = self.matcher.match_features(found0, found1)
+        else:
+            (image0, scale0), (image1, scale1) = (self._image(*view) for view in views)
+            matches = self.matcher.match(image0, image1, **self.how)
+        return Matches(matches.mkpts0 * torch.tensor(scale0), matches.mkpts1 * torch.tensor(scale1), matches.scores)
 
-    def _features(self, matcher: ReusesFeatures, reference: str, sha256: str) -> Any:
+    def _image(self, reference: str, sha256: str) -> tuple[torch.Tensor, Scale]:
+        """Return an image as the matcher gets it, and the factors that take its matches back to the file's pixels."""
+        image = self.prepared.image(reference, sha256)
+        if self.settings.resize == "antialiased":
+            return to_tensor(image), (1.0, 1.0)
+        return resize_upstream(image, self.settings.long_side)
+
+    def _features(self, matcher: ReusesFeatures, reference: str, sha256: str) -> tuple[Any, Scale]:
         if (kept := self.features.get(reference)) is not None:
             return kept
-        features = matcher.extract(to_tensor(self.prepared.image(reference, sha256)), **self.how)
+        image, scale = self._image(reference, sha256)
+        features = matcher.extract(image, **self.how), scale
         with self.lock:
             while len(self.features) >= KEPT_FEATURES:
                 self.features.pop(next(iter(self.features)))  # the oldest
             self.features[reference] = features
         return features
+
+
+def resize_upstream(image: np.ndarray, long_side: int) -> tuple[torch.Tensor, Scale]:
+    """Resize an (H, W, 3) uint8 image as the published evaluation does; spec/evaluation.md section 2.
+
+    Returns:
+        The (3, H', W') float32 image, and the factors (W / W', H / H') by which its pixels are multiplied to give those
+        of the original: without the half pixel, as published.
+    """
+    h, w = image.shape[:2]
+    factor = long_side / max(h, w)
+    new_w, new_h = (max(round(side * factor) // 8, 1) * 8 for side in (w, h))
+    small = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
+    return to_tensor(small), (w / new_w, h / new_h)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from minima_core.evaluation.metrics import (
 from minima_core.evaluation.pose import estimate_pose
 from minima_core.evaluation.predictions import read_predictions
 from minima_core.evaluation.protocol import Protocol
-from minima_core.geometry.homography import corner_error
+from minima_core.geometry.homography import corner_error, reordered_corner_error
 from minima_core.manifest import Record
 from minima_core.progress import track
 from minima_core.types import Matches
@@ -107,7 +107,7 @@ def score_predictions(predictions: Path, benchmark: Path, protocol: Protocol) ->
 def score_pair(truth: PairTruth, matches: Matches, protocol: Protocol) -> PairScore:
     """Estimate the pair's pose or homography from its matches and compare it with the truth."""
     estimate = estimate_pair(truth, matches, protocol)
-    error = _error(truth, estimate)
+    error = _error(truth, estimate, protocol)
     failure = estimate.failure or ("" if math.isfinite(error) else "a corner goes to infinity")
     return PairScore(
         name=truth.name,
@@ -127,12 +127,13 @@ def estimate_pair(truth: PairTruth, matches: Matches, protocol: Protocol) -> Est
     return estimate_pose(kpts0, kpts1, truth.tensor("K0").numpy(), truth.tensor("K1").numpy(), protocol.pose)
 
 
-def _error(truth: PairTruth, estimate: Estimate) -> float:
+def _error(truth: PairTruth, estimate: Estimate, protocol: Protocol) -> float:
     if estimate.model is None:
         return math.inf
     model = torch.from_numpy(estimate.model)
     if truth.H_0to1 is not None:
-        return corner_error(model, truth.tensor("H_0to1"), truth.size0)
+        error = corner_error if protocol.corner_error == "strict" else reordered_corner_error
+        return error(model, truth.tensor("H_0to1"), truth.size0)
     return pose_error(model, truth.tensor("T_0to1"))
 
 

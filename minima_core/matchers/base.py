@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -82,6 +82,8 @@ class Matcher(nn.Module, ABC):
 
         long_side: int  # images are resized to this before matching
         max_keypoints: int  # or matches, where the matcher has no keypoints
+
+    sparse: ClassVar[bool] = False  # whether it matches keypoints
 
     def __init__(self, params: Any) -> None:
         super().__init__()
@@ -186,7 +188,7 @@ def textureless(image: torch.Tensor) -> bool:
 def resize(image: torch.Tensor, long_side: int, multiple: int = 1) -> tuple[torch.Tensor, tuple[float, float]]:
     """Resize (3, H, W) so that its longer side is ``long_side``, both floored to ``multiple``; returns it and (sx, sy).
 
-    Bilinear with antialiasing; protocol of spec/evaluation.md section 2.
+    Bilinear with antialiasing.
     """
     h, w = image.shape[-2:]
     factor = long_side / max(h, w)

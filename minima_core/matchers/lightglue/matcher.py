@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -34,6 +34,7 @@ class LightGlue(Matcher):
         filter_threshold: Annotated[float, Field(ge=0, lt=1)]  # least probability of a match
 
     params: Params
+    sparse: ClassVar[bool] = True
 
     def __init__(self, params: Params) -> None:
         super().__init__(params)

@@ -7,11 +7,12 @@ import torch
 from minima_core.evaluation.homography import estimate_homography
 from minima_core.evaluation.metrics import pose_error
 from minima_core.evaluation.pose import estimate_pose
-from minima_core.evaluation.protocol import get_protocol
+from minima_core.evaluation.protocol import PROTOCOLS, get_protocol
 from minima_core.geometry.homography import corner_error
 from minima_core.random import rng
 
-PROTOCOL = get_protocol("minima-v1")
+PROTOCOL = get_protocol("strict-v1")
+BOTH = pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=list(PROTOCOLS))
 K0 = np.array([[500.0, 0, 320], [0, 510, 240], [0, 0, 1]])
 K1 = np.array([[700.0, 0, 300], [0, 690, 260], [0, 0, 1]])
 H = np.array([[1.1, 0.05, 20], [-0.03, 0.95, -10], [1e-4, -5e-5, 1]])
@@ -40,58 +41,65 @@ def plane(n: int, outliers: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return kpts0, kpts1
 
 
+@BOTH
 @pytest.mark.parametrize("outliers", [0, 100])
-def test_a_noise_free_pose_comes_back(outliers):
+def test_a_noise_free_pose_comes_back(protocol, outliers):
     kpts0, kpts1, T = scene(300, outliers)
-    found = estimate_pose(kpts0, kpts1, K0, K1, PROTOCOL.pose)
+    found = estimate_pose(kpts0, kpts1, K0, K1, protocol.pose)
     assert found.model is not None
     assert not found.failure
     assert pose_error(torch.from_numpy(found.model), torch.from_numpy(T)) < 0.01
     assert found.inliers[outliers:].all()
 
 
+@BOTH
 @pytest.mark.parametrize("outliers", [0, 150])
-def test_a_noise_free_homography_comes_back(outliers):
+def test_a_noise_free_homography_comes_back(protocol, outliers):
     kpts0, kpts1 = plane(300, outliers)
-    found = estimate_homography(kpts0, kpts1, PROTOCOL.homography)
+    found = estimate_homography(kpts0, kpts1, protocol.homography)
     assert found.model is not None
     assert corner_error(torch.from_numpy(found.model), torch.from_numpy(H), (640, 480)) < 0.01
     assert found.inliers[outliers:].all()
 
 
-def test_the_same_matches_give_the_same_model_bit_by_bit():
+@BOTH
+def test_the_same_matches_give_the_same_model_bit_by_bit(protocol):
     kpts0, kpts1, _ = scene(200, 120)
-    models = [estimate_pose(kpts0, kpts1, K0, K1, PROTOCOL.pose).model for _ in range(3)]
+    models = [estimate_pose(kpts0, kpts1, K0, K1, protocol.pose).model for _ in range(3)]
     assert all(np.array_equal(models[0], model) for model in models)
     kpts0, kpts1 = plane(200, 150)
-    models = [estimate_homography(kpts0, kpts1, PROTOCOL.homography).model for _ in range(3)]
+    models = [estimate_homography(kpts0, kpts1, protocol.homography).model for _ in range(3)]
     assert all(np.array_equal(models[0], model) for model in models)
 
 
+@BOTH
 @pytest.mark.parametrize("n", [0, 1, 4])
-def test_too_few_matches_for_a_pose_are_a_failure_with_its_reason(n):
+def test_too_few_matches_for_a_pose_are_a_failure_with_its_reason(protocol, n):
     kpts0, kpts1, _ = scene(n)
-    found = estimate_pose(kpts0, kpts1, K0, K1, PROTOCOL.pose)
+    found = estimate_pose(kpts0, kpts1, K0, K1, protocol.pose)
     assert found.model is None
     assert found.failure == f"too few matches ({n} of 5)"
     assert found.inliers.shape == (n,)
 
 
+@BOTH
 @pytest.mark.parametrize("n", [0, 1, 3])
-def test_too_few_matches_for_a_homography_are_a_failure_with_its_reason(n):
+def test_too_few_matches_for_a_homography_are_a_failure_with_its_reason(protocol, n):
     kpts0, kpts1 = plane(n)
-    assert estimate_homography(kpts0, kpts1, PROTOCOL.homography).failure == f"too few matches ({n} of 4)"
+    assert estimate_homography(kpts0, kpts1, protocol.homography).failure == f"too few matches ({n} of 4)"
 
 
-def test_points_on_top_of_each_other_give_no_homography():
+@BOTH
+def test_points_on_top_of_each_other_give_no_homography(protocol):
     same = np.full((10, 2), 7.0)
-    assert estimate_homography(same, same, PROTOCOL.homography).failure == "no homography found"
+    assert estimate_homography(same, same, protocol.homography).failure == "no homography found"
 
 
-def test_points_that_are_not_finite_are_refused():
+@BOTH
+def test_points_that_are_not_finite_are_refused(protocol):
     kpts0, kpts1 = plane(20)
     kpts1[3] = np.nan
-    assert estimate_homography(kpts0, kpts1, PROTOCOL.homography).failure == "matches that are not finite"
+    assert estimate_homography(kpts0, kpts1, protocol.homography).failure == "matches that are not finite"
 
 
 def test_a_homography_is_returned_with_the_sign_that_keeps_its_inliers_in_front():

