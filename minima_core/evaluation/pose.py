@@ -25,8 +25,10 @@ def estimate_pose(
     """
     if reason := refusal(kpts0, kpts1, settings):
         return failed(kpts0, reason)
-    estimate = _poselib if isinstance(settings, PoseLib) else _opencv
-    R, t, inliers = estimate(kpts0, kpts1, K0, K1, settings)  # type: ignore[operator]
+    if isinstance(settings, PoseLib):
+        R, t, inliers = _poselib(kpts0, kpts1, K0, K1, settings)
+    else:
+        R, t, inliers = _opencv(kpts0, kpts1, K0, K1, settings)
     if R is None or not np.isfinite(R).all() or not np.linalg.norm(t) > 0:
         return failed(kpts0, "no pose found")
     T = np.eye(4)
