@@ -17,7 +17,7 @@ from skimage import data
 
 from minima_core.synthesis.base import MODALITIES, Source
 from minima_core.synthesis.event.closed_form import events
-from minima_core.synthesis.runner import default_settings
+from minima_core.synthesis.files import default_settings
 
 
 def main() -> None:

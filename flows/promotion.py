@@ -97,6 +97,12 @@ def decide(candidate: Scores, parent: Scores, champion: Scores | None, rule: Pro
     if lost:
         where = ", ".join(f"{vote.benchmark} (against the {vote.rival})" for vote in lost)
         return Decision(promoted=False, reason=f"falls short on {where}", votes=votes)
+    if champion is not None and not any(vote.rival == "champion" for vote in votes):
+        return Decision(
+            promoted=True,
+            reason="better than its parent; the champion was measured on other data or otherwise, and not compared",
+            votes=votes,
+        )
     silent = sorted(set(rule.benchmarks) - {vote.benchmark for vote in votes})
     rest = f"; not measured: {', '.join(silent)}" if silent else ""
     return Decision(promoted=True, reason=f"better on every benchmark that was measured{rest}", votes=votes)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minima_core.errors import MinimaError
+from tasks.process import LAUNCHER, process_name
 
 
 class CommandFailed(MinimaError):
@@ -86,7 +87,7 @@ class Commands:
                 text=True,
                 errors="replace",
                 start_new_session=True,
-                env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"},
+                env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", LAUNCHER: process_name()},
             )
             self._running.add(process)
         return process

@@ -122,7 +122,7 @@ def synthesise(
     if out.resolve() == folder.resolve():
         raise ConfigError(f"--out {out} is where the originals lie; give another folder")
     _check_folder(out)
-    from minima_core.synthesis.runner import default_settings, synthesise_files
+    from minima_core.synthesis.files import default_settings, synthesise_files
 
     settings = default_settings(modality)
     if engine is not None:

@@ -17,13 +17,12 @@ PATIENCE = 2.0  # seconds a host has to answer
 FEATURES: dict[str, tuple[tuple[str, str], ...]] = {
     "matching": (("torch", "torch"), ("kornia", "kornia"), ("cv2", "opencv-python-headless")),
     "evaluation": (("poselib", "poselib"), ("scipy", "scipy"), ("h5py", "h5py")),
-    "synthesis": (("skimage", "scikit-image"), ("scipy", "scipy")),
+    "synthesis": (("cv2", "opencv-python-headless"),),
     "synthetic scenes": (("skimage", "scikit-image"), ("sklearn", "scikit-learn")),  # photographs that they ship
     "models:/NAME@ALIAS": (("mlflow", "mlflow"),),
     "pipeline: graph": (("dvc", "dvc"),),
     "pipeline: flows": (("prefect", "prefect"),),
     "pipeline: validation": (("great_expectations", "great-expectations"), ("pandas", "pandas")),
-    "generative engines": (("diffusers", "diffusers"), ("transformers", "transformers")),
 }
 EXTRA = "pip install 'minima-pipeline[pipeline]'"
 

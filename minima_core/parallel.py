@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
 from typing import TypeVar
 
 import cv2
@@ -36,11 +37,7 @@ def map_jobs(function: Callable[[J], R], jobs: Sequence[J], *, workers: int, wha
         return [function(job) for job in track(jobs, what, done=done)]
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)  # OpenCV's threads do not survive a fork, and the workers would wait for them
-    # a spawned child imports torch anew, three seconds each; forking is safe while no other thread runs
-    method = "fork" if threading.active_count() == 1 else "spawn"
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), multiprocessing.get_context(method), initializer=_start, initargs=(os.getpid(),)
-    )
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), _context(), initializer=_start)
     try:
         futures = [pool.submit(function, job) for job in jobs]
         for finished in track(as_completed(futures), what, total=done + len(jobs), done=done):
@@ -55,11 +52,24 @@ def map_jobs(function: Callable[[J], R], jobs: Sequence[J], *, workers: int, wha
         cv2.setNumThreads(before)
 
 
-def _start(parent: int) -> None:
+def _context() -> BaseContext:
+    """Return how workers start: without importing torch anew, which takes each three seconds.
+
+    Forking is safe while no other thread runs. Beside threads a server forks, which has imported this module once.
+    """
+    if threading.active_count() == 1:
+        return multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _start() -> None:
     """Make a worker single-threaded, and end with its parent."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        if os.getppid() != parent:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # the fork server, too, ends with the process that started it
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
             os._exit(1)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

@@ -96,7 +96,7 @@ def _judge_table(context: Any, name: str, rows: Sequence[Row], own: list[tuple[i
     import pandas as pd
 
     key = ID_COLUMN.get(name, "image")
-    wanted = {key, *(rule.column for _, rule in own), *(rule.other for _, rule in own if rule.other)}
+    wanted = {key, "file", *(rule.column for _, rule in own), *(rule.other for _, rule in own if rule.other)}
     frame = pd.DataFrame(rows).reindex(columns=sorted(wanted))
     expectations = [_expectation(rule, k) for k, rule in own]
     suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
@@ -135,6 +135,7 @@ def _expectation(rule: Rule, position: int) -> Any:
 def _findings(
     results: list[dict[str, Any]], rules: Mapping[int, Rule], frame: pd.DataFrame, key: str
 ) -> Iterator[tuple[int, Finding]]:
+    files = dict(zip(frame[key].astype(str), frame["file"], strict=True))
     for result in results:
         position = int(result["expectation_config"]["meta"]["rule"])
         rule = rules[position]
@@ -142,19 +143,25 @@ def _findings(
             raise RuntimeError(f"{rule}: {result['exception_info']['exception_message']}")
         column = frame[rule.column]
         details = result["result"]
-        offenders = [_offender(rule, entry, key) for entry in details.get("partial_unexpected_index_list") or []]
+        offenders = [_offender(rule, entry, key, files) for entry in details.get("partial_unexpected_index_list") or []]
         broken = int(details.get("unexpected_count") or 0)
         if rule.kind == "mean" and not result["success"] and rule.low is not None:
             below = frame[key][column < rule.low]  # the rows that pull it down
-            broken, offenders = len(below), [str(name) for name in below.head(NAMED)]
+            broken, offenders = len(below), [_named(str(name), files.get(str(name))) for name in below.head(NAMED)]
         known = int(column.notna().sum())
         numeric = column.dropna().astype(float) if column.dtype.kind in "fiu" and known else None
         observed = None if numeric is None else (round(float(numeric.min()), 4), round(float(numeric.max()), 4))
         yield position, Finding(rule, bool(result["success"]), known, broken, offenders[:NAMED], observed)
 
 
-def _offender(rule: Rule, entry: Mapping[str, Any], key: str) -> str:
+def _offender(rule: Rule, entry: Mapping[str, Any], key: str, files: Mapping[str, Any]) -> str:
     name, value = str(entry.get(key)), entry.get(rule.column)
+    name = _named(name, files.get(name), value)
     if rule.column == key or value is None:
         return name
     return f"{name} ({value:.4g})" if isinstance(value, float) else f"{name} ({value})"
+
+
+def _named(name: str, file: object, value: object = None) -> str:
+    """Return a row's name with the file that it is about, unless the value says it."""
+    return f"{name} in {file}" if isinstance(file, str) and file not in str(value) else name

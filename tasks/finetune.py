@@ -45,7 +45,13 @@ def main(args: FinetuneArgs) -> TrainingReport:
         )
     how, scratch = execution(), scratch_folder("finetune", _key(args, parent, params, seed))
     record = {"seed": seed, "matcher": {args.matcher: parent.params}, "finetune": params.model_dump(mode="json")}
-    inputs = {"training": args.index, "modalities": args.modalities, "certificate": args.certificate}
+    inputs = {
+        "training": args.index,
+        "raw": args.raw,
+        "modalities": args.modalities,
+        "certificate": args.certificate,
+        "parent": args.parent,
+    }
     tags = {"modalities": ", ".join(certificate.modalities)}
     with stage_run(
         f"finetune@{args.matcher}", params=record, inputs=inputs, parent_card=parent.digest(), tags=tags

@@ -48,8 +48,8 @@ def main(args: PretrainArgs) -> TrainingReport:
     params = read_section("training.pretrain", Pretrain)
     settings, seed = read_value(f"matcher.{args.matcher}"), int(read_value("seed"))
     record = {"seed": seed, "matcher": {args.matcher: settings}, "pretrain": params.model_dump(mode="json")}
-    inputs = {"training": args.index, "certificate": args.certificate} if params.mode == "train" else {}
-    with stage_run(f"pretrain@{args.matcher}", params=record, inputs=inputs) as tracker:
+    data = {"training": args.index, "raw": args.raw, "certificate": args.certificate}
+    with stage_run(f"pretrain@{args.matcher}", params=record, inputs=data if params.mode == "train" else {}) as tracker:
         matcher, origin = _start(args.matcher, settings, params, seed)
         fitted, card, scratch = None, _adopted(args.matcher, matcher, origin), None
         if params.mode == "train":

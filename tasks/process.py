@@ -10,17 +10,21 @@ import sys
 import time
 from pathlib import Path
 
+LAUNCHER = "MINIMA_LAUNCHER"  # environment variable: the process_name of who started this process
+
 
 def die_with_parent() -> None:
     """Ask the kernel to end this process with its parent, so that a killed orchestrator leaves no orphan writing.
 
-    The request survives ``exec``. It fires when the parent's *thread* that started this process ends.
+    The request survives ``exec``. It fires when the parent's *thread* that started this process ends. Who started this
+    process says so in the environment, because it may have died before this process could ask for anything.
     """
     if sys.platform == "linux":
         parent = os.getppid()
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before the call
+        if os.getppid() != parent or is_dead(os.environ.get(LAUNCHER, "")):
             os._exit(1)
+        os.environ[LAUNCHER] = process_name()
 
 
 def process_start() -> float:

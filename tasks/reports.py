@@ -109,6 +109,7 @@ class ScoreReport(_Report):
     benchmark: str
     protocol: str
     protocol_hash: str
+    data_digest: str
     matcher: str
     model: Literal["pretrained", "finetuned"]
     seed: int

@@ -38,6 +38,7 @@ def main(args: ScoreArgs) -> ScoreReport:
         benchmark=scores.benchmark,
         protocol=scores.protocol,
         protocol_hash=scores.protocol_hash,
+        data_digest=scores.data_digest,
         matcher=args.matcher,
         model=args.model,
         seed=scores.seed,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from minima_core.config import digest
+from minima_core.errors import DataError
 from minima_core.provenance import code_digest
 from tasks.process import is_dead, process_name
 
@@ -95,40 +96,61 @@ def stage_run(
             with DVC's digest.
         parent_card: digest of the parent model's card.
         tags: further facts.
+
+    Raises:
+        DataError: if MLflow cannot write.
     """
-    client = connect()
-    commit, dirty = git_state()
-    locked = {role: dvc_digests(path) for role, path in inputs.items()}
-    facts = {
-        "stage": name,
-        "git.commit": commit,
-        "git.dirty": str(dirty).lower(),
-        "code": code_digest(),  # the commit does not tell of edits
-        "params_digest": digest(dict(params)),
-    }
-    end_dead_runs(client, name)
-    facts["run_key"] = digest([facts, locked, parent_card])
-    if parent_card:
-        facts["parent_card"] = parent_card
-        if made := find_run(client, card_digest=parent_card):
-            facts["mlflow.parentRunId"] = made.info.run_id
-    run = unfinished_run(client, facts["run_key"]) or client.create_run(
-        experiment(client), run_name=name, tags={**facts, **dict(tags or {})}
-    )
-    tracker = MlflowTracker(client, run.info.run_id)
-    client.update_run(tracker.run_id, status="RUNNING")
-    tracker.tags({"process": process_name()})
+    with _in_one_line():
+        client = connect()
+        commit, dirty = git_state()
+        locked = {role: dvc_digests(path) for role, path in inputs.items()}
+        facts = {
+            "stage": name,
+            "git.commit": commit,
+            "git.dirty": str(dirty).lower(),
+            "code": code_digest(),  # the commit does not tell of edits
+            "params_digest": digest(dict(params)),
+        }
+        end_dead_runs(client, name)
+        facts["run_key"] = digest([facts, locked, parent_card])
+        if parent_card:
+            facts["parent_card"] = parent_card
+            if made := find_run(client, card_digest=parent_card):
+                facts["mlflow.parentRunId"] = made.info.run_id
+        run = unfinished_run(client, facts["run_key"]) or client.create_run(
+            experiment(client), run_name=name, tags={**facts, **dict(tags or {})}
+        )
+        tracker = MlflowTracker(client, run.info.run_id)
+        client.update_run(tracker.run_id, status="RUNNING")
+        tracker.tags({"process": process_name()})
+        try:
+            tracker.params(params)
+            client.log_inputs(
+                tracker.run_id, [_dataset(role, *item) for role in locked for item in locked[role].items()]
+            )
+            yield tracker
+        except KeyboardInterrupt:
+            client.set_terminated(tracker.run_id, "KILLED")
+            raise
+        except BaseException:
+            client.set_terminated(tracker.run_id, "FAILED")
+            raise
+        client.set_terminated(tracker.run_id, "FINISHED")
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Turn what MLflow says of its store (disk full, file locked or damaged) into one line; it stays as the cause."""
     try:
-        tracker.params(params)
-        client.log_inputs(tracker.run_id, [_dataset(role, *item) for role in locked for item in locked[role].items()])
-        yield tracker
-    except KeyboardInterrupt:
-        client.set_terminated(tracker.run_id, "KILLED")
-        raise
-    except BaseException:
-        client.set_terminated(tracker.run_id, "FAILED")
-        raise
-    client.set_terminated(tracker.run_id, "FINISHED")
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("mlflow", "sqlalchemy")):
+            raise
+        said = str(error).strip().splitlines()
+        raise DataError(
+            f"cannot write the record of runs at {tracking_uri()} ({said[0] if said else type(error).__name__}); free "
+            "some space, or end the process that holds the file"
+        ) from error
 
 
 def connect() -> MlflowClient:

@@ -14,13 +14,20 @@ def pytest_configure():
     os.environ["PREFECT_API_URL"] = ""
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Begin with the long groups, each of which one worker runs alone: at the end the other would wait for it."""
+    order = {"e2e": 0, "prefect": 1}
+    items.sort(key=lambda item: min((order[mark.args[0]] for mark in item.iter_markers("xdist_group")), default=2))
+
+
 def pytest_unconfigure():
     _home.cleanup()
 
 
 @pytest.fixture(scope="session")
 def prefect_server():
-    """A Prefect API with a database of its own; it takes seconds to start, so that there is one a session."""
+    """A Prefect API with a database of its own; it takes seconds to start, so that there is one a worker."""
     from prefect.testing.utilities import prefect_test_harness
 
     import flows  # noqa: F401  sets that nobody is called

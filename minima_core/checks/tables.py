@@ -118,9 +118,10 @@ def scene_tables(
     ids = [scene.image_id(i) for i in range(len(scene.image))]
     sampled = sample(scene, sample_per_scene, seed)
     fields: dict[str, list[Field]] = {}
+    file = str(index / f"{entry.name}.h5")
     tables = Tables(
-        scenes=[_scene_row(scene, entry, ids)],
-        pairs=[_pair_row(scene, ids, k) for k in range(len(scene.pairs))],
+        scenes=[{**_scene_row(scene, entry, ids), "file": file}],
+        pairs=[{**_pair_row(scene, ids, k), "file": file} for k in range(len(scene.pairs))],
     )
     for i, name in enumerate(ids):
         row, fields[name] = _image_row(raw, scene, i, look=i in sampled)
@@ -130,7 +131,8 @@ def scene_tables(
         expected = {name: size for name, size in sizes.items() if name not in without}
         shard = modalities / modality / f"{scene.name}.h5"
         tables.renditions[modality] = [
-            {"scene": scene.name, **row} for row in _rendition_rows(shard, expected, fields, palettes.get(modality))
+            {"scene": scene.name, "file": str(shard), **row}
+            for row in _rendition_rows(shard, expected, fields, palettes.get(modality))
         ]
     return tables
 

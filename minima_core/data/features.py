@@ -105,7 +105,7 @@ def build(source: PairSource, folder: Path, extract: Extract, *, key: str, worke
         for modality, inputs in _inputs(source, scene)
     }
     missing = [
-        (scene, m) for scene in source.scenes for m in (RGB, *source.names) if not parts[scene.name, m].is_file()
+        (scene, m) for scene in source.scenes for m in (RGB, *source.names) if not _is_whole(parts[scene.name, m])
     ]
     total = sum(len(scene.image) for scene, _ in missing)
     if total:
@@ -116,6 +116,15 @@ def build(source: PairSource, folder: Path, extract: Extract, *, key: str, worke
                 _write(parts[scene.name, modality], [next(progress) for _ in scene.image])
             next(progress, None)  # lets the bar end
     return FeatureCache(parts)
+
+
+def _is_whole(part: Path) -> bool:
+    """Say whether a part is there and can be read; one that a power cut has emptied is made again."""
+    try:
+        with h5py.File(part, "r") as file:
+            return {"offset", *_RAGGED, *_FIXED} <= set(file)
+    except OSError:
+        return False
 
 
 @contextmanager

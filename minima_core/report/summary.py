@@ -27,6 +27,7 @@ class Result(_Plain):
     model: Stage
     protocol: str
     protocol_hash: str
+    data_digest: str
     seed: int
     metrics: Metrics
     categories: dict[str, Metrics]

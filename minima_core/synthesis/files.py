@@ -28,12 +28,13 @@ RECORD_EVERY = 25  # images
 
 
 class _Made(BaseModel):
-    """What an output was made from and is: sha256 of its sources and settings, and of itself."""
+    """What an output was made from and is: sha256 of its sources and settings, and of itself; and who made it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     source: str
     output: str
     drawn: dict[str, Any]
+    by: dict[str, Any]  # modality, engine, its parameters, seed, licence
 
 
 def default_settings(modality: str) -> dict[str, Any]:
@@ -72,7 +73,14 @@ def synthesise_files(
     engine.setup()
     root, images = _pictures(input, out)
     targets = _targets(images, root, engine.suffix)
-    recipe = digest([modality, engine.params.model_dump(mode="json"), seed])
+    by = {
+        "modality": modality,
+        "engine": settings["engine"],
+        "params": engine.params.model_dump(mode="json"),
+        "seed": seed,
+        "licence": engine.licence,
+        "commercial": engine.commercial,
+    }
     record = _read_record(out / RECORD)
     problems: list[str] = []
     missing: list[str] = []
@@ -80,7 +88,7 @@ def synthesise_files(
     try:
         for image, target in track(list(zip(images, targets, strict=True)), modality):
             try:
-                record[target] = _one(engine, image, root, out / target, record.get(target), recipe, modality, seed)
+                record[target] = _one(engine, image, root, out / target, record.get(target), by)
                 done.append(out / target)
                 if len(done) % RECORD_EVERY == 0:  # a killed run, too, goes on from there
                     _write_record(out / RECORD, record)
@@ -132,18 +140,16 @@ def _targets(images: list[Path], root: Path, suffix: str) -> list[str]:
     ]
 
 
-def _one(
-    engine: Engine, image: Path, root: Path, target: Path, before: _Made | None, recipe: str, modality: str, seed: int
-) -> _Made:
+def _one(engine: Engine, image: Path, root: Path, target: Path, before: _Made | None, by: dict[str, Any]) -> _Made:
     """Make one output unless it is there already; return its record."""
     item = _item(image, image.relative_to(root).as_posix())
     beside = [path for path in (item.image, item.depth, _intrinsics_path(image)) if path is not None and path.is_file()]
-    source = digest([recipe, item.name, *(file_sha256(path) for path in beside)])
+    source = digest([by, item.name, *(file_sha256(path) for path in beside)])
     if before is not None and before.source == source and target.is_file() and file_sha256(target) == before.output:
         return before
-    rendition = engine.synthesise(item.read(), seed=seed, modality=modality)
+    rendition = engine.synthesise(item.read(), seed=by["seed"], modality=by["modality"])
     write_image(target, rendition.image)
-    return _Made(source=source, output=file_sha256(target), drawn=rendition.drawn)
+    return _Made(source=source, output=file_sha256(target), drawn=rendition.drawn, by=by)
 
 
 def _item(image: Path, name: str) -> Item:

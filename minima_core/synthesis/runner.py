@@ -20,10 +20,7 @@ from minima_core.manifest import ModalityManifest, SceneManifest
 from minima_core.parallel import map_jobs
 from minima_core.provenance import code_digest
 from minima_core.synthesis.base import MODALITIES, Engine, Rendition, engine_at_work
-from minima_core.synthesis.files import default_settings, synthesise_files
 from minima_core.synthesis.sources import Item, items_of
-
-__all__ = ["default_settings", "synthesise_files", "synthesise_index"]
 
 PART = 8  # images; what a killed run loses at most per worker
 # what decides an image beside the engine's own package

@@ -74,13 +74,25 @@ def load(scratch: Path) -> tuple[Progress, dict[str, torch.Tensor], dict[str, An
         values = json.loads((folders[-1] / "progress.json").read_text())
         curves = {name: [(int(s), float(v)) for s, v in curve] for name, curve in values["curves"].items()}
         best = None if values["best"] is None else (float(values["best"][0]), int(values["best"][1]))
-        weights = load_file(folders[-1] / "model.safetensors")
+        state = load_file(folders[-1] / "model.safetensors")
         optimiser = torch.load(folders[-1] / "optimiser.pt", map_location="cpu", weights_only=True)
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
         raise TrainingError(
             f"checkpoint {folders[-1]} is damaged ({str(error).splitlines()[0]}); remove this folder and run again"
         ) from None
-    return Progress(int(values["step"]), int(values["skipped"]), curves, best), weights, optimiser
+    return Progress(int(values["step"]), int(values["skipped"]), curves, best), state, optimiser
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a file beside the checkpoints.
+
+    Raises:
+        TrainingError: if it is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{path} cannot be read ({error}); remove {path.parent} and run again") from None
 
 
 def _folders(scratch: Path) -> list[Path]:

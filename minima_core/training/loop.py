@@ -19,7 +19,6 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from safetensors.torch import load_file
 
 from minima_core.config import Section
 from minima_core.data.sampling import Item, PairSampling, batches
@@ -103,7 +102,7 @@ def fit(
                 _validate(matcher, validation, params, progress, tracker, scratch)
             if progress.step % params.checkpoint_every == 0 or progress.step == params.steps:
                 checkpoint.save(scratch, progress, matcher.state_dict(), optimiser)
-    matcher.load_state_dict(load_file(scratch / _BEST))
+    matcher.load_state_dict(checkpoint.weights(scratch / _BEST))
     final = {name: curve[-1][1] for name, curve in progress.curves.items()}
     assert progress.best is not None
     final["best/step"] = progress.best[1]

@@ -102,14 +102,14 @@ def test_a_killed_flow_leaves_no_stage_behind_and_the_next_one_finishes(toy, pre
     _until(lambda: "left begins" in toy.log())
     flow.send_signal(signal.SIGKILL)
     flow.wait()
-    _until(lambda: not _alive(toy))
+    _until(lambda: not _alive(toy), seen=lambda: _alive(toy))
     toy.behave("left", "0")
     assert "make@left" in {name for name, outcome in reproduce().items() if outcome.ran}
     assert changed_stages() == set()
 
 
 def _alive(toy):
-    """Return the processes that work in the toy's folder."""
+    """Return the command lines of the processes that work in the toy's folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -121,8 +121,8 @@ def _alive(toy):
     return found
 
 
-def _until(condition, seconds=60):
+def _until(condition, seconds=60, seen=lambda: ""):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, f"waited in vain: {seen()}"
         time.sleep(0.1)

@@ -46,7 +46,8 @@ def test_the_champion_must_be_beaten_where_it_was_measured_alike():
 
 def test_scores_are_those_the_rule_names():
     report = {
-        "protocol": "p", "protocol_hash": "h", "matcher": "m", "model": "finetuned", "seed": 0, "pairs": 1,
+        "protocol": "p", "protocol_hash": "h", "data_digest": "d", "matcher": "m", "model": "finetuned", "seed": 0,
+        "pairs": 1,
         "failures": 0, "categories": {"rgb": {"auc@10": 70.0}}, "metrics": {"auc@10": 50.0},
     }  # fmt: skip
     reports = [ScoreReport(benchmark="six", **report), ScoreReport(benchmark="real", skipped="absent", **report)]

@@ -44,7 +44,8 @@ def model(folder: Path, seed: int) -> ModelCard:
 
 def reports(parent: float, child: float) -> list[ScoreReport]:
     common = {
-        "benchmark": "six", "protocol": "p", "protocol_hash": "h", "matcher": "lightglue", "seed": 0, "categories": {},
+        "benchmark": "six", "protocol": "p", "protocol_hash": "h", "data_digest": "d", "matcher": "lightglue",
+        "seed": 0, "categories": {},
         "pairs": 1, "failures": 0,
     }  # fmt: skip
     values = {"pretrained": parent, "finetuned": child}

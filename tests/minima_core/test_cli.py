@@ -24,6 +24,7 @@ class Identity:
     """Matches every pixel of a grid with itself."""
 
     licence = "MIT"
+    sparse = True
 
     @property
     def matcher(self):

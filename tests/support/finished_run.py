@@ -99,7 +99,8 @@ def _score(root: Path, model: str, truths: list[PairTruth], noise: float) -> Non
         out = root / "reports/scores" / f"{MATCHER}-{model}-{benchmark}"
         scores.save(out)
         report = ScoreReport(
-            benchmark=benchmark, protocol=PROTOCOL, protocol_hash=scores.protocol_hash, matcher=MATCHER, model=model,
+            benchmark=benchmark, protocol=PROTOCOL, protocol_hash=scores.protocol_hash,
+            data_digest=scores.data_digest, matcher=MATCHER, model=model,
             seed=0, metrics=scores.metrics, categories=scores.categories, groups=scores.groups, pairs=len(own),
             failures=scores.failures, skipped=manifest.skipped,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Literal
 import pytest
 
 from minima_core.errors import ConfigError
-from tasks.process import is_dead, process_name, process_start
+from tasks.process import LAUNCHER, is_dead, process_name, process_start
 from tasks.stage import INPUT, OUTPUT, Args, Input, Output, execution, parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -235,3 +235,18 @@ def test_a_process_knows_when_it_began():
     gap = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert -0.05 < float(gap) < 5
     assert process_start() < time.time()
+
+
+def test_a_process_whose_launcher_died_before_it_could_ask_ends_at_once():
+    launcher = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    name = process_name(launcher.pid)
+    code = "from tasks.process import die_with_parent; die_with_parent(); print('alive')"
+
+    def child():
+        env = os.environ | {LAUNCHER: name}
+        return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+
+    assert child().stdout == "alive\n"
+    launcher.kill()
+    launcher.wait()
+    assert (child().returncode, child().stdout) == (1, "")

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from minima_core.errors import DataError
 from tasks import tracking
 from tasks.tracking import connect, dvc_digests, experiment, find_run, flat, stage_run
 
@@ -179,3 +181,19 @@ def test_two_processes_share_a_fresh_store(tmp_path, monkeypatch):
     client = connect()
     assert {run.data.tags["stage"] for run in runs(client)} == {"score@0", "score@1"}
     assert find_run(client, stage="score@1").data.metrics == {"loss": 19.0}
+
+
+def test_a_store_that_cannot_be_written_is_one_line_that_names_it(checkout):
+    from mlflow.exceptions import MlflowException
+
+    full = Mock(log_batch=Mock(side_effect=MlflowException("database or disk is full")))
+    message = r"cannot write the record of runs at sqlite:///.*mlflow\.db \(.*disk is full"
+    with pytest.raises(DataError, match=message), stage_run("score", params={}, inputs={}) as tracker:
+        tracker.client = full
+        tracker.metrics({"auc": 1.0})
+
+
+def test_a_damaged_store_is_named(checkout):
+    Path("mlflow.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(DataError, match=r"mlflow\.db"), stage_run("score", params={}, inputs={}):
+        pass

@@ -239,7 +239,7 @@ def test_a_bad_pose_names_the_image(world, value):
     poses = read_scene(world.index, "alley").T_w2c
     poses[2, 0, 0] = value
     world.change("alley", T_w2c=poses)
-    refused(world, [], "alley/002", "orthonormal")
+    refused(world, [], "alley/002 in data/raw/alley/dense0/imgs/002.png", "orthonormal")
 
 
 def test_a_bad_camera_names_the_image(world):

@@ -35,6 +35,7 @@ from minima_core.parallel import map_jobs
 from minima_core.random import rng
 
 VIEWS_FILE = "views.json"
+TRIES = 20  # draws of a perspective before it is given up
 SMALLEST = 64  # pixels along a photo's shorter side
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ class Photos(Dataset):
         shift: float = Field(ge=0, le=1)  # of the centre, as a share of half the side
         validation_share: float = Field(gt=0, lt=1)  # of the photos
         photos_per_scene: int = Field(ge=1)  # photos whose views lie in one folder and one shard
-        min_std: float = Field(ge=0)  # gray levels; a photo with less contrast has nothing to match
+        min_std: float = Field(ge=0)  # gray levels; a photo or view with less contrast has nothing to match
+        max_saturated: float = Field(gt=0, le=1)  # share of a view's pixels that may be fully black or white
         overlap: tuple[float, float]  # a pair's overlap lies in (low, high]
 
     relation = "homography"
@@ -149,31 +151,50 @@ def _write_scene(job: tuple[Path, str, Split, list[_Photo], Photos.Params, int])
         return
     records = {}
     for photo in photos:
-        image = read_image(photo.path)
-        quads = view_quads((image.shape[1], image.shape[0]), p, rng(seed, photo.digest, "views"))
-        H = [homography(quad, p.size) for quad in quads]
-        for k in range(len(quads)):
-            write_image(root / image_path(name, f"{photo.stem}-{k}"), take(image, H[k], quads[k], p.size))
-        records[photo.stem] = {"file": str(photo.path.relative_to(p.root)), "H": [h.tolist() for h in H]}
+        views = list(draw_views(read_image(photo.path), p, rng(seed, photo.digest, "views")))
+        if len(views) < 2:
+            logger.warning("%s is left out: too little of it has texture to take two views", photo.path)
+            continue
+        for k, (_, view) in enumerate(views):
+            write_image(root / image_path(name, f"{photo.stem}-{k}"), view)
+        records[photo.stem] = {"file": str(photo.path.relative_to(p.root)), "H": [H.tolist() for H, _ in views]}
     write_json(root / name / VIEWS_FILE, {"split": split, "size": list(p.size), "photos": records})
 
 
-def view_quads(size: tuple[int, int], p: Photos.Params, random: np.random.Generator) -> list[np.ndarray]:
-    """Return (4, 2) corners in the photo's pixels, clockwise from the top left: the central crop, then perspectives."""
+def draw_views(
+    photo: np.ndarray, p: Photos.Params, random: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (3, 3) homographies from an (H, W, 3) photo to its views, with the views: the central crop, perspectives.
+
+    A view that shows only sky, say, is drawn again, and left out where that does not help.
+    """
+    quads = view_quads((photo.shape[1], photo.shape[0]), p, random)
+    for k in range(1 + p.views):
+        for _ in range(1 if k == 0 else TRIES):
+            quad = next(quads)
+            H = homography(quad, p.size)
+            view = take(photo, H, quad, p.size)
+            gray = cv2.cvtColor(view, cv2.COLOR_RGB2GRAY)
+            if gray.std() >= p.min_std and ((gray == 0) | (gray == 255)).mean() <= p.max_saturated:
+                yield H, view
+                break
+
+
+def view_quads(size: tuple[int, int], p: Photos.Params, random: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield (4, 2) corners in the photo's pixels, clockwise from the top left: the central crop, then perspectives."""
     w, h = size
     fit = min(w / p.size[0], h / p.size[1]) * p.crop
     half = (np.array(p.size) * fit - 1) / 2
     centre = (np.array(size) - 1) / 2
     signs = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64)
-    quads = [centre + signs * half]
-    for _ in range(p.views):
+    yield centre + signs * half
+    while True:
         angle = np.radians(random.uniform(-p.rotation, p.rotation))
         factor = np.exp(random.uniform(np.log(p.scale[0]), np.log(p.scale[1])))
         moved_corners = (signs + random.uniform(-p.perspective, p.perspective, (4, 2))) * half * factor
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         moved = centre + random.uniform(-p.shift, p.shift, 2) * half
-        quads.append(_inside(moved_corners @ turn + moved, size))
-    return quads
+        yield _inside(moved_corners @ turn + moved, size)
 
 
 def _inside(quad: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -20,7 +20,7 @@ class Assignment:
     on the matchability alone.
 
     Attributes:
-        sim: (B, M, N) similarities; -inf in padded rows and columns.
+        sim: (B, M, N) similarities; -1e4 in padded rows and columns.
         row: (B, M) log of the row sums of exp(sim).
         col: (B, N) likewise of the columns.
         z0: (B, M) matchability logits.
@@ -73,7 +73,7 @@ def assignment_nll(found: Assignment, matches0: torch.Tensor, matches1: torch.Te
     pairs = len(matches0)
     positive = _mean_per_pair(-found.at(b, i, matches0[b, i]), b, pairs)
     none0, none1 = matches0 == UNMATCHED, matches1 == UNMATCHED
-    count = (none0.sum(1) + none1.sum(1)).clamp(min=1)
+    count = none0.sum(1).clamp(min=1) + none1.sum(1).clamp(min=1)  # each side counts one at least, as published
     negative = (
         torch.where(none0, -F.logsigmoid(-found.z0), 0.0).sum(1)
         + torch.where(none1, -F.logsigmoid(-found.z1), 0.0).sum(1)

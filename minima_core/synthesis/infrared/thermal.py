@@ -51,8 +51,9 @@ class Thermal(Engine):
         params = self.params
         weather = Weather.draw(rng, air=params.air, sun=params.sun)
         gray = cv2.cvtColor(source.image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
-        surfaces, objects = self._surfaces(source, weather, rng)
-        emitted = self._temperature(gray, surfaces, objects, weather, rng, exact=source.material is not None)
+        known = source.material is not None and bool(source.material.any())
+        surfaces, objects = self._surfaces(source, weather, rng, known=known)
+        emitted = self._temperature(gray, surfaces, objects, weather, rng, exact=known)
         if source.depth is not None:
             loss = -np.log1p(-float(rng.uniform(*params.haze))) / 100
             far = np.where(source.depth > 0, np.exp(-loss * source.depth), 1).astype(np.float32)
@@ -61,7 +62,7 @@ class Thermal(Engine):
         blur, noise, equalise = (float(rng.uniform(*r)) for r in (params.blur, params.noise, params.equalise))
         picture = expose(emitted, blur=blur * scale, noise=noise, equalise=equalise, rng=rng)
         drawn = {
-            "materials": source.material is not None,
+            "materials": known,
             "air": round(weather.air, 2),
             "sun": round(weather.sun, 3),
             "sky": round(weather.sky, 2),
@@ -71,9 +72,11 @@ class Thermal(Engine):
         }
         return Rendition(np.repeat(picture[..., None], 3, axis=2), drawn)
 
-    def _surfaces(self, source: Source, weather: Weather, rng: np.random.Generator) -> tuple[Surfaces, np.ndarray]:
+    def _surfaces(
+        self, source: Source, weather: Weather, rng: np.random.Generator, *, known: bool
+    ) -> tuple[Surfaces, np.ndarray]:
         """Return the properties of every surface class in sight and the (H, W) int32 map of objects."""
-        if source.material is not None and source.material.any():
+        if known and source.material is not None:
             objects, kinds = objects_of_materials(source.material)
             if kinds.max() > max(Material):
                 raise DataError(

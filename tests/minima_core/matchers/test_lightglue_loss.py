@@ -29,8 +29,9 @@ def test_two_by_two_by_hand():
     found = assignment([[0, 0], [0, 0]])
     nll, positive, negative = assignment_nll(found, torch.tensor([[0, UNMATCHED]]), torch.tensor([[0, IGNORE]]))
     assert positive.item() == pytest.approx(4 * math.log(2))
-    assert negative.item() == pytest.approx(math.log(2))  # sigma(-0) = 1/2, one unmatched keypoint
-    assert nll.item() == pytest.approx(2.5 * math.log(2))
+    # sigma(-0) = 1/2 for the one unmatched keypoint; the side without any still counts as one
+    assert negative.item() == pytest.approx(math.log(2) / 2)
+    assert nll.item() == pytest.approx(2.25 * math.log(2))
 
 
 def test_two_by_two_with_unequal_similarities():

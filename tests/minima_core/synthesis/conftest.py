@@ -10,7 +10,7 @@ import pytest
 from skimage import data
 
 from minima_core.synthesis.base import MODALITIES, Engine, Source
-from minima_core.synthesis.runner import default_settings
+from minima_core.synthesis.files import default_settings
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 

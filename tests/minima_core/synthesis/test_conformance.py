@@ -10,7 +10,7 @@ import pytest
 
 from minima_core.errors import ConfigError, Unavailable
 from minima_core.synthesis.base import MODALITIES
-from minima_core.synthesis.runner import default_settings
+from minima_core.synthesis.files import default_settings
 
 ENGINES = [(m, e) for m in MODALITIES.names() for e in MODALITIES.engines(m).names()]
 RANDOM = {("event", "closed_form"), ("paint", "strokes"), ("infrared", "thermal")}

@@ -18,7 +18,7 @@ from minima_core.io.depth import write_depth
 from minima_core.io.images import read_image, write_image
 from minima_core.synthesis import files
 from minima_core.synthesis.base import MODALITIES
-from minima_core.synthesis.runner import default_settings, synthesise_files
+from minima_core.synthesis.files import default_settings, synthesise_files
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from minima_core.io.images import read_image, write_image
 from minima_core.manifest import ModalityManifest, SceneEntry, SceneManifest
 from minima_core.synthesis import runner
 from minima_core.synthesis.base import MODALITIES, Source
-from minima_core.synthesis.runner import default_settings, synthesise_index
+from minima_core.synthesis.files import default_settings
+from minima_core.synthesis.runner import synthesise_index
 
 SIZE = (48, 36)
 
