@@ -60,7 +60,8 @@ def make_venv() -> None:
 def install() -> None:
     """Install the locked versions with uv, which takes a fifth of pip's time; with pip where uv cannot do it."""
     pip, settings = [PYTHON, "-m", "pip", "install", "--quiet"], pip_settings()
-    uv = [PYTHON, "-m", "uv", "pip", "install", "--quiet", "--python", PYTHON]
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]  # on a terminal uv shows bars
+    uv = [PYTHON, "-m", "uv", "pip", "install", *quiet, "--python", PYTHON]
     packages, itself = ["-r", str(LOCK)], ["--no-deps", "--no-build-isolation", "-e", str(ROOT)]
     with contextlib.suppress(subprocess.CalledProcessError):
         subprocess.run([*pip, locked("uv")], check=True)
@@ -118,12 +119,14 @@ def cpu_torch_index(settings: dict[str, str]) -> str | None:
     if shutil.which("nvidia-smi") or sys.platform != "linux":
         return None
     folders = [Path(folder.removeprefix("file://")) for folder in settings.get("find-links", "").split()]
-    if any(folder.is_dir() and list(folder.glob("torch-*+cpu-*.whl")) for folder in folders):
+    wheel = f"torch-{locked('torch').partition('==')[2]}+cpu-*.whl"
+    if any(folder.is_dir() and list(folder.glob(wheel)) for folder in folders):
         return None
     try:
         with urllib.request.urlopen(f"{TORCH_CPU}/torch/", timeout=5):
             return TORCH_CPU
     except (OSError, ValueError):
+        print(f"{TORCH_CPU} does not answer: torch comes from the package index, perhaps with gigabytes of CUDA")
         return None
 
 
