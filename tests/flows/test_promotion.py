@@ -41,7 +41,8 @@ def test_the_champion_must_be_beaten_where_it_was_measured_alike():
     candidate, parent = {"six": score(50)}, {"six": score(40)}
     assert not decide(candidate, parent, {"six": score(49.8)}, RULE).promoted
     assert decide(candidate, parent, {"six": score(49)}, RULE).promoted
-    assert decide(candidate, parent, {"six": score(99, on="another protocol")}, RULE).promoted
+    elsewhere = decide(candidate, parent, {"six": score(99, on="another protocol")}, RULE)
+    assert elsewhere.promoted and "the champion was measured on other data or otherwise" in elsewhere.reason
 
 
 def test_scores_are_those_the_rule_names():
