@@ -99,15 +99,6 @@ PUBLISHED: dict[str, Published] = {
         "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2",
         licence="BSD-3-Clause",
     ),
-    "aliked-n16rot.pth": Published(
-        (
-            "https://github.com/Shiaoming/ALIKED/raw/main/models/aliked-n16rot.pth",
-            "https://huggingface.co/kornia/aliked/resolve/main/aliked-n16rot.pth",
-        ),
-        _in(_LIGHTGLUE, "aliked-n16rot.pth"),
-        "ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332",
-        licence="BSD-3-Clause",
-    ),
     "aliked_lightglue.pth": Published(
         (
             "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/aliked_lightglue.pth",

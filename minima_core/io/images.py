@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from minima_core.errors import DataError
 from minima_core.io.atomic import write_bytes
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".jfif"})
 MAX_PIXELS = 200_000_000  # a picture beyond this is a bomb or a scan that must be tiled first
 
 
@@ -35,7 +35,8 @@ def find_images(folder: Path) -> list[Path]:
         and p.is_file()
     )
     if not found:
-        raise DataError(f"no images in {folder} (looked for {', '.join(sorted(SUFFIXES))}, any depth)")
+        looked = ", ".join(sorted(SUFFIXES))
+        raise DataError(f"no images in {folder} (looked for {looked}, any depth); put some there or name another folder")
     return found
 
 
