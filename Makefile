@@ -25,6 +25,7 @@ setup: ## make .venv with the locked versions (nothing to do the second time)
 	@"$(PYTHON)" scripts/setup.py
 
 demo: setup ## from nothing to a registered cross-modal matcher, then the table and where to look
+	@$(RUN) -m dvc repro
 	@$(RUN) -m flows.retrain
 	@$(RUN) -m flows.overview
 

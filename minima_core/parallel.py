@@ -15,7 +15,6 @@ from multiprocessing.context import BaseContext
 from typing import TypeVar
 
 import cv2
-import torch
 
 from minima_core.errors import MinimaError
 from minima_core.progress import track
@@ -55,12 +54,12 @@ def map_jobs(function: Callable[[J], R], jobs: Sequence[J], *, workers: int, wha
 def _context() -> BaseContext:
     """Return how workers start: without importing torch anew, which takes each three seconds.
 
-    Forking is safe while no other thread runs. Beside threads a server forks, which has imported this module once.
+    Forking is safe while no other thread runs. Beside threads a server forks, which has imported it once.
     """
     if threading.active_count() == 1:
         return multiprocessing.get_context("fork")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, "torch"])
     return context
 
 
@@ -72,4 +71,6 @@ def _start() -> None:
         if parent is not None and not parent.is_alive():
             os._exit(1)
     cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for what only the job imports
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-import torch
 
 
 def derive(seed: int, *what_for: str | int) -> int:
@@ -17,8 +16,3 @@ def derive(seed: int, *what_for: str | int) -> int:
 def rng(seed: int, *what_for: str | int) -> np.random.Generator:
     """Return numpy's generator for ``what_for`` (for example ``rng(seed, image_id, "event")``)."""
     return np.random.default_rng(derive(seed, *what_for))
-
-
-def torch_generator(seed: int, *what_for: str | int, device: str = "cpu") -> torch.Generator:
-    """Return torch's generator for ``what_for``."""
-    return torch.Generator(device).manual_seed(derive(seed, *what_for) >> 1)

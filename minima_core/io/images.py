@@ -6,14 +6,17 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from minima_core.errors import DataError
 from minima_core.io.atomic import write_bytes
+
+if TYPE_CHECKING:
+    import torch
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".jfif"})
 MAX_PIXELS = 200_000_000  # a picture beyond this is a bomb or a scan that must be tiled first
@@ -36,7 +39,9 @@ def find_images(folder: Path) -> list[Path]:
     )
     if not found:
         looked = ", ".join(sorted(SUFFIXES))
-        raise DataError(f"no images in {folder} (looked for {looked}, any depth); put some there or name another folder")
+        raise DataError(
+            f"no images in {folder} (looked for {looked}, any depth); put some there or name another folder"
+        )
     return found
 
 
@@ -158,9 +163,6 @@ def write_image(path: Path, image: np.ndarray) -> None:
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:
     """Return (H, W, 3) uint8 as (3, H, W) float32 in [0, 1]."""
+    import torch  # takes seconds, and synthesis needs none of it
+
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div_(255.0)
-
-
-def to_uint8(image: torch.Tensor) -> np.ndarray:
-    """Return (3, H, W) float in [0, 1] as (H, W, 3) uint8, rounded."""
-    return (image.detach().cpu().clamp(0, 1) * 255.0).round().byte().permute(1, 2, 0).contiguous().numpy()

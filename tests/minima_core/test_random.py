@@ -1,10 +1,9 @@
 """Randomness comes from a seed and what it is for."""
 
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minima_core.random import derive, rng, torch_generator
+from minima_core.random import derive, rng
 
 
 @given(st.integers(0, 2**31), st.text(max_size=20), st.integers(0, 10**6))
@@ -23,9 +22,3 @@ def test_every_part_and_its_kind_and_place_count():
         derive(0, "1"),
     ]
     assert len(set(seeds)) == len(seeds)
-
-
-def test_torch_generator_is_seeded():
-    a = torch.rand(3, generator=torch_generator(0, "x"))
-    assert torch.equal(a, torch.rand(3, generator=torch_generator(0, "x")))
-    assert not torch.equal(a, torch.rand(3, generator=torch_generator(0, "y")))

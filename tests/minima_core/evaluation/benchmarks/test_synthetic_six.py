@@ -11,7 +11,6 @@ import torch
 from minima_core.errors import ConfigError, DataError
 from minima_core.evaluation.benchmarks.base import PairList, Prepared, create_benchmark
 from minima_core.evaluation.metrics import epipolar_errors
-from minima_core.io.images import to_uint8
 from minima_core.synthesis.base import MODALITIES
 
 SETTINGS = {
@@ -63,7 +62,8 @@ def overlap(folder: Path, truth) -> int:
 def sift_errors(folder: Path, truth) -> torch.Tensor:
     pair = Prepared(folder).load(truth)
     sift = cv2.SIFT_create(contrastThreshold=0.02)
-    grays = [cv2.cvtColor(to_uint8(image), cv2.COLOR_RGB2GRAY) for image in (pair.image0, pair.image1)]
+    images = [(image * 255).round().byte().permute(1, 2, 0).numpy() for image in (pair.image0, pair.image1)]
+    grays = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
     (kpts0, desc0), (kpts1, desc1) = (sift.detectAndCompute(gray, None) for gray in grays)
     found = [m for m, n in cv2.BFMatcher().knnMatch(desc0, desc1, k=2) if m.distance < 0.75 * n.distance]
     points0 = torch.tensor(np.array([kpts0[m.queryIdx].pt for m in found]).reshape(-1, 2))
