@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,6 +24,7 @@ from minima_core.types import Matches
 
 WEIGHTS = "model.safetensors"
 REGISTRY = "models:/"
+STORE = Path("mlflow.db")  # of a checkout
 # settings of the published models for users of the package; a checkout's are in params.yaml
 PUBLISHED_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     f"{extractor}-lightglue": (
@@ -171,11 +173,17 @@ def read_model(folder: Path, device: str = "cpu") -> tuple[Matcher, ModelCard]:
 
 def _from_registry(name: str, target: Path) -> Path:
     """Download a registered model into ``target`` and return the model folder inside it."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # hundreds of small files, in a moment
     try:
         import mlflow
         from mlflow.exceptions import MlflowException
     except ImportError:
         raise ConfigError(f"{name} needs mlflow; install it with `pip install 'minima-pipeline[pipeline]'`") from None
+    # MLflow's own default spells a space in the path %20, and makes a folder of that name
+    if not mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]
+        if not STORE.is_file():
+            raise ConfigError(f"no {STORE} in {Path.cwd()}; run from the checkout, or set MLFLOW_TRACKING_URI")
+        mlflow.set_tracking_uri(f"sqlite:///{STORE.absolute()}")
     try:
         root = Path(mlflow.artifacts.download_artifacts(artifact_uri=name, dst_path=str(target)))
     except (MlflowException, OSError) as error:

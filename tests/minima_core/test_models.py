@@ -154,9 +154,42 @@ def test_floats_of_another_range_are_refused_in_one_line(value):
             as_tensor(picture)
 
 
+@pytest.fixture
+def no_store(tmp_path, monkeypatch):
+    """A folder with a space in its name as the working directory, and no word to MLflow of where its store is."""
+    import mlflow
+
+    folder = tmp_path / "a checkout"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    mlflow.set_tracking_uri(None)
+    yield folder
+    mlflow.set_tracking_uri(None)
+
+
+def test_without_a_store_a_registered_model_is_one_line_and_makes_none(no_store):
+    with pytest.raises(
+        ConfigError, match=r"no mlflow\.db in .*a checkout; run from the checkout, or set MLFLOW_TRACKING"
+    ):
+        load_matcher("models:/any@champion")
+    assert list(no_store.parent.iterdir()) == [no_store] and not list(no_store.iterdir())
+
+
+def test_the_store_of_a_checkout_with_a_space_in_its_path_is_found(no_store):
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{no_store}/mlflow.db"
+    MlflowClient(uri, uri).create_registered_model("any")
+    with pytest.raises(ConfigError, match=r"cannot load models:/any@champion .*champion"):
+        load_matcher("models:/any@champion")
+    assert list(no_store.parent.iterdir()) == [no_store]
+
+
 def test_a_registered_model_leaves_no_download_behind(model, tmp_path, monkeypatch):
     import mlflow
 
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///nowhere.db")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
 
