@@ -58,8 +58,8 @@ def stages() -> dict[str, Stage]:
     found = {}
     with Repo(str(ROOT)) as repo:
         for node in repo.index.stages:
-            python, dash_m, module, *argv = shlex.split(node.cmd)
-            assert (python, dash_m) == ("python", "-m")
+            shell, python, dash_m, module, *argv = shlex.split(node.cmd)
+            assert (shell, python, dash_m) == ("exec", "python", "-m")
             params = [dep for dep in node.deps if isinstance(dep, ParamsDependency)]
             deps = {relative(dep) for dep in node.deps if dep not in params}
             outs = {relative(out) for out in node.outs}

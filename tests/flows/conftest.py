@@ -12,21 +12,21 @@ ROOT = Path(__file__).resolve().parents[2]
 GRAPH = """\
 stages:
   index:
-    cmd: python toy.py index --out out/index --report out/index.json
+    cmd: exec python toy.py index --out out/index --report out/index.json
     deps: [toy.py]
     params: [seed]
     outs: [out/index]
     metrics: [{out/index.json: {cache: false}}]
   make:
     matrix: {kind: [left, right]}
-    cmd: python toy.py ${item.kind} --dep out/index --out out/${item.kind} --report out/${item.kind}.json
+    cmd: exec python toy.py ${item.kind} --dep out/index --out out/${item.kind} --report out/${item.kind}.json
     deps: [out/index, toy.py]
     params: ["${item.kind}"]
     outs: ["out/${item.kind}"]
     metrics: [{"out/${item.kind}.json": {cache: false}}]
     meta: {tags: [gpu], timeout: 60}
   join:
-    cmd: python toy.py join --dep out/left --dep out/right --out out/join --report out/join.json
+    cmd: exec python toy.py join --dep out/left --dep out/right --out out/join --report out/join.json
     deps: [out/left, out/right, toy.py]
     outs: [out/join]
     metrics: [{out/join.json: {cache: false}}]

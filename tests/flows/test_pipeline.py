@@ -97,7 +97,8 @@ def test_a_killed_flow_leaves_no_stage_behind_and_the_next_one_finishes(toy, pre
 
     toy.behave("left", "600")
     code = "from flows.pipeline import reproduce; reproduce()"
-    env = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
+    # dash stays when it has started a command, unless told to make way
+    env = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value(), "SHELL": "/bin/sh"}
     flow = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _until(lambda: "left begins" in toy.log())
     flow.send_signal(signal.SIGKILL)
@@ -121,7 +122,7 @@ def _alive(toy):
     return found
 
 
-def _until(condition, seconds=60, seen=lambda: ""):
+def _until(condition, seconds=120, seen=lambda: ""):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited in vain: {seen()}"
