@@ -30,8 +30,9 @@ def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and end the process."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("minima_core").setLevel(logging.INFO)
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        sys.exit(typer.main.get_command(app).main(args=argv, prog_name="minima", standalone_mode=False))
+        sys.exit(typer.main.get_command(app).main(args=argv or ["--help"], prog_name="minima", standalone_mode=False))
     except MinimaError as error:
         _fail(str(error))
     except OSError as error:
@@ -87,7 +88,8 @@ def match(
     _check_keypoints(max_keypoints)
     for path in (image0, image1):
         if not path.is_file():
-            raise DataError(f"no file {path}")
+            what = f"{path} is not a file" if path.exists() else f"no file {path}"
+            raise DataError(f"{what}; give the path of an image")
     _check_output(out, "--out", DATA, (image0, image1))
     if viz is not None:
         _check_output(viz, "--viz", PICTURE, (image0, image1, out))
@@ -148,6 +150,7 @@ def evaluate(
     themselves: the folder Multimodal_Image_Matching_Datasets, or the one that holds it. --max-keypoints is part of the
     protocol: it changes protocol_hash.
     """
+    _check_keypoints(max_keypoints)
     from minima_core.evaluation.protocol import get_protocol
 
     chosen = get_protocol(protocol, max_keypoints=max_keypoints)

@@ -40,10 +40,13 @@ class Record(BaseModel):
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DataError(f"no {path}; {cls.REMEDY}") from None
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"{path} is not a valid {cls.__name__} ({str(error).splitlines()[0]}); {cls.REMEDY}"
-            ) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            said = f"{where}: {first['msg']}" if where else first["msg"]
+            raise DataError(f"{path} is not a valid {cls.__name__} ({said}); {cls.REMEDY}") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not a valid {cls.__name__} ({error}); {cls.REMEDY}") from None
 
 
 class SceneEntry(BaseModel):

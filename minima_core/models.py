@@ -33,6 +33,7 @@ PUBLISHED_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     )
     for extractor in ("xfeat", "aliked", "disk")
 }
+_NAMES = f"{REGISTRY}NAME@ALIAS, or one of {', '.join(sorted(PUBLISHED_MODELS))}"
 Picture = str | Path | np.ndarray | torch.Tensor
 
 
@@ -111,6 +112,8 @@ def load_matcher(model: str | Path, device: str = "cpu") -> LoadedMatcher:
         WeightsError: if published weights cannot be had.
     """
     name = str(model)
+    if not name.strip():
+        raise ConfigError(f"no MODEL was given; it is a folder with {ModelCard.FILE}, or {_NAMES}")
     if name in PUBLISHED_MODELS:
         plugin, settings = PUBLISHED_MODELS[name]
         matcher = create(plugin, settings, name)
@@ -124,10 +127,7 @@ def load_matcher(model: str | Path, device: str = "cpu") -> LoadedMatcher:
     if not folder.is_dir():
         close = difflib.get_close_matches(name, PUBLISHED_MODELS, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ConfigError(
-            f"no model '{name}'; {hint}MODEL is a folder with {ModelCard.FILE}, {REGISTRY}NAME@ALIAS, or one of "
-            f"{', '.join(sorted(PUBLISHED_MODELS))}"
-        )
+        raise ConfigError(f"no model '{name}'; {hint}MODEL is a folder with {ModelCard.FILE}, {_NAMES}")
     matcher, card = read_model(folder, device)
     return LoadedMatcher(name, matcher, card.licence, card)
 
@@ -160,7 +160,10 @@ def read_model(folder: Path, device: str = "cpu") -> tuple[Matcher, ModelCard]:
         raise DataError(f"no {path}; {ModelCard.REMEDY}")
     if (got := file_sha256(path)) != card.weights_sha256:
         raise DataError(f"{path} has sha256 {got}, its card says {card.weights_sha256}; {ModelCard.REMEDY}")
-    matcher = create(card.matcher, card.params, str(folder / ModelCard.FILE))
+    try:
+        matcher = create(card.matcher, card.params, "params")
+    except ConfigError as error:
+        raise ConfigError(f"{folder / ModelCard.FILE}: {error}; it was edited, or made by another version") from None
     try:
         matcher.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError, OSError) as error:
@@ -169,6 +172,20 @@ def read_model(folder: Path, device: str = "cpu") -> tuple[Matcher, ModelCard]:
             f"{path} does not hold the weights of a {card.matcher}: {lines[-1]}; {ModelCard.REMEDY}"
         ) from None
     return matcher.to(device).eval(), card
+
+
+def _registered() -> str:
+    """Return what the registry holds, as names that may be asked for."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        models = MlflowClient().search_registered_models(max_results=20)
+    except MlflowException as error:
+        return f"unknown ({str(error).splitlines()[0]})"
+    found = [f"{REGISTRY}{model.name}@{alias}" for model in models for alias in model.aliases]
+    found += [f"{REGISTRY}{model.name}/{version.version}" for model in models for version in model.latest_versions]
+    return ", ".join(found) or "none (run `make demo`, or `python -m flows.retrain`)"
 
 
 def _from_registry(name: str, target: Path) -> Path:
@@ -188,7 +205,9 @@ def _from_registry(name: str, target: Path) -> Path:
         root = Path(mlflow.artifacts.download_artifacts(artifact_uri=name, dst_path=str(target)))
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot load {name} from {mlflow.get_tracking_uri()}: {reason}") from None
+        raise ConfigError(
+            f"cannot load {name} from {mlflow.get_tracking_uri()}: {reason.rstrip('.')}; there are: {_registered()}"
+        ) from None
     found = sorted(root.rglob(ModelCard.FILE))
     if not found:
         raise DataError(f"{name} holds no {ModelCard.FILE}; it was not registered by this project")

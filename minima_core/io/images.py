@@ -79,11 +79,15 @@ def image_size(file: Path | bytes, name: str = "encoded image") -> tuple[int, in
 def _opened(file: Path | bytes, name: str) -> Iterator[Image.Image]:
     """Yield an image whose pixels are not read yet; what goes wrong in the block is told in one line."""
     what = str(file) if isinstance(file, Path) else name
+    if not what.isprintable() and any("\udc80" <= c <= "\udcff" for c in what):  # bytes that Python could not decode
+        raise DataError(f"the file name {what!r} is not UTF-8; rename the file")
     try:
         with Image.open(file if isinstance(file, Path) else io.BytesIO(file)) as image:
             yield image
     except FileNotFoundError:
-        raise DataError(f"no file {what}") from None
+        raise DataError(f"no file {what}; give the path of an image") from None
+    except IsADirectoryError:
+        raise DataError(f"{what} is a folder; give the path of an image") from None
     except UnidentifiedImageError:
         raise DataError(f"{what} is not an image; replace or remove it") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -25,6 +25,7 @@ from minima_core.synthesis.sources import Item
 logger = logging.getLogger(__name__)
 RECORD = "synthesis.json"  # beside the outputs: what each was made from
 RECORD_EVERY = 25  # images
+NAMED = 5  # pictures that an error names
 
 
 class _Made(BaseModel):
@@ -107,8 +108,9 @@ def synthesise_files(
 def _verdict(done: list[Path], problems: list[str], missing: list[str]) -> list[Path]:
     """Return what was made, or say in one line what was not."""
     if problems:
-        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{others}; {len(done)} other outputs were made")
+        named = "; ".join(problems[:NAMED]) + (f" (and {len(problems) - NAMED} more)" if len(problems) > NAMED else "")
+        without = f"; {len(missing)} left out: {missing[0]}" if missing else ""
+        raise DataError(f"{named}; {len(done)} other outputs were made{without}")
     if missing and not done:
         raise Unavailable(missing[0] if len(missing) == 1 else f"{missing[0]} (the same for {len(missing) - 1} more)")
     for reason in missing:

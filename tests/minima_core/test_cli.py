@@ -125,6 +125,18 @@ def test_a_missing_image_is_named(images, tmp_path, capsys):
     assert "no file nowhere.jpg" in message
 
 
+def test_a_folder_in_the_place_of_an_image_is_named(images, tmp_path, capsys):
+    message = fails(capsys, "match", images[0], tmp_path, "--model", "identity", "--out", tmp_path / "m.json")
+    assert f"{tmp_path} is not a file; give the path of an image" in message
+
+
+def test_without_arguments_it_explains_itself(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["minima"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0 and "synthesise" in capsys.readouterr().out
+
+
 def test_an_unknown_command_is_one_line(capsys):
     assert "no such command" in fails(capsys, "mach").lower()
 
@@ -193,7 +205,7 @@ def test_errors_of_the_program_are_one_line_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "minima_core.cli", "match", "x.png", "y.png", "--model", "m", "--out", "m.json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "error: no file x.png\n"
+    assert done.stderr == "error: no file x.png; give the path of an image\n"
 
 
 def test_version_and_doctor_succeed(capsys, monkeypatch):

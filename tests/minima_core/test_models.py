@@ -181,7 +181,7 @@ def test_the_store_of_a_checkout_with_a_space_in_its_path_is_found(no_store):
 
     uri = f"sqlite:///{no_store}/mlflow.db"
     MlflowClient(uri, uri).create_registered_model("any")
-    with pytest.raises(ConfigError, match=r"cannot load models:/any@champion .*champion"):
+    with pytest.raises(ConfigError, match=r"cannot load models:/any@champion .*; there are: none"):
         load_matcher("models:/any@champion")
     assert list(no_store.parent.iterdir()) == [no_store]
 
@@ -212,9 +212,23 @@ def test_blank_image_has_no_matches(model, value):
     assert len(loaded.match(blank, texture(0))) == 0
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_working_directory(name):
+    with pytest.raises(ConfigError, match=r"no MODEL was given; it is a folder with card\.json, or models:/NAME@ALIAS"):
+        load_matcher(name)
+
+
+def test_a_damaged_card_says_which_field(copy):
+    card = json.loads((copy / ModelCard.FILE).read_text())
+    del card["licence"]
+    (copy / ModelCard.FILE).write_text(json.dumps(card))
+    with pytest.raises(DataError, match=r"card\.json is not a valid ModelCard \(licence: Field required\)"):
+        read_model(copy)
+
+
 def test_settings_of_another_version_are_named(copy):
     card = json.loads((copy / ModelCard.FILE).read_text())
     card["params"] = SETTINGS | {"extractor": "sift"}
     (copy / ModelCard.FILE).write_text(json.dumps(card))
-    with pytest.raises(ConfigError, match=r"card\.json\.extractor"):
+    with pytest.raises(ConfigError, match=r"card\.json: params\.extractor: .*made by another version"):
         read_model(copy)

@@ -28,6 +28,7 @@ PHOTOS = {
     "validation_share": 0.3,
     "photos_per_scene": 3,
     "min_std": 4.0,
+    "max_saturated": 0.4,
     "overlap": [0.1, 1.0],
 }
 

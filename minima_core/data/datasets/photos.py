@@ -88,7 +88,13 @@ class Photos(Dataset):
     def source(self) -> list[tuple[str, int, int]]:
         """Return what identifies the photographs."""
         root = Path(self.settings.root)
-        return [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in find_images(root)]
+        return [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in self._files()]
+
+    def _files(self) -> list[Path]:
+        try:
+            return find_images(Path(self.settings.root))
+        except DataError as error:
+            raise DataError(f"{error} (dataset.photos.root in params.yaml)") from None
 
     def prepare(self, root: Path, *, workers: int = 1) -> None:
         """Write the views of all photos under ``root``.
@@ -97,8 +103,7 @@ class Photos(Dataset):
             DataError: naming the first photo that is damaged, too small or without texture.
         """
         p = self.settings
-        paths = find_images(Path(p.root))
-        photos = self._usable(map_jobs(_look, paths, workers=workers, what="reading photos"))
+        photos = self._usable(map_jobs(_look, self._files(), workers=workers, what="reading photos"))
         jobs = []
         for split, members in self._split(photos).items():
             for k in range(0, len(members), p.photos_per_scene):

@@ -149,7 +149,7 @@ def test_what_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch, read)
     def denied(*_args, **_more):
         raise PermissionError(13, "Permission denied")
 
-    with pytest.raises(DataError, match="Is a directory; make it readable"):
+    with pytest.raises(DataError, match="is a folder; give the path of an image"):
         read(tmp_path)
     write_image(tmp_path / "a.png", RAMP)
     if os.geteuid():
@@ -158,3 +158,11 @@ def test_what_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch, read)
         monkeypatch.setattr("builtins.open", denied)
     with pytest.raises(DataError, match=r"a\.png: Permission denied; make it readable"):
         read(Path(tmp_path / "a.png"))
+
+
+def test_a_name_that_is_not_utf_8_is_one_line(tmp_path):
+    path = Path(os.fsdecode(bytes(tmp_path) + b"/bad\xff.png"))
+    path.write_bytes(encode_png(np.zeros((4, 4, 3), np.uint8)))
+    with pytest.raises(DataError, match=r"bad\\udcff\.png' is not UTF-8; rename the file") as caught:
+        read_image(path)
+    str(caught.value).encode()
