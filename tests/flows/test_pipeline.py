@@ -40,8 +40,8 @@ def test_meta_that_is_not_known_is_refused(toy):
 
 
 def test_both_doors_leave_the_same_state(toy, prefect_server):
-    toy.behave("left", "1.5")
-    toy.behave("right", "1.5")
+    toy.behave("left", "8")  # a busy machine may start one seconds after the other
+    toy.behave("right", "8")
     first = reproduce()
     assert all(outcome.ran for outcome in first.values())
     assert first["join"].report.dataset == "join"
@@ -88,7 +88,7 @@ def test_a_stage_that_takes_too_long_is_stopped(toy, prefect_server):
     begin = time.monotonic()
     with pytest.raises(StageFailed, match="make@left: took longer than 6 s"):
         reproduce(["make@left"])
-    assert time.monotonic() - begin < 60
+    assert time.monotonic() - begin < 300  # it would take 600
     assert not _alive(toy)
 
 
