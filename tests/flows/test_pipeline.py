@@ -51,8 +51,7 @@ def test_both_doors_leave_the_same_state(toy, prefect_server):
     assert toy.dvc("repro").stdout.strip().endswith("Data and pipelines are up to date.")
 
     toy.forget()
-    states = reproduce(return_state=True).result()
-    assert not any(outcome.ran for outcome in states.values()) and toy.log() == []
+    assert not any(outcome.ran for outcome in reproduce().values()) and toy.log() == []
 
     toy.params(seed=0, left=1, right=0)
     toy.dvc("repro")

@@ -162,10 +162,14 @@ def no_store(tmp_path, monkeypatch):
     folder = tmp_path / "a checkout"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # both are also set by what other tests call
+        monkeypatch.delenv(variable, raising=False)
+    before = mlflow.tracking._model_registry.utils._registry_uri
+    mlflow.set_registry_uri(None)
     mlflow.set_tracking_uri(None)
     yield folder
     mlflow.set_tracking_uri(None)
+    mlflow.set_registry_uri(before)
 
 
 def test_without_a_store_a_registered_model_is_one_line_and_makes_none(no_store):
