@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from small_album import PHOTOS
 
 from minima_core.data.datasets.base import RawDataset
 from minima_core.errors import ConfigError, DataError
@@ -29,22 +30,6 @@ SYNTHETIC = {
     "size": [160, 120],
     "overlap": [0.1, 0.9],
     "max_pairs": 40,
-}
-PHOTOS = {
-    "root": "album",
-    "licence": "CC0-1.0",
-    "size": [96, 72],
-    "views": 2,
-    "crop": 0.75,
-    "scale": [0.7, 1.2],
-    "rotation": 10,
-    "perspective": 0.1,
-    "shift": 0.2,
-    "validation_share": 0.3,
-    "photos_per_scene": 3,
-    "min_std": 4.0,
-    "max_saturated": 0.4,
-    "overlap": [0.1, 1.0],
 }
 
 

@@ -8,29 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from small_album import PHOTOS
 
 from minima_core.data.index import index_digest, read_scenes
 from minima_core.errors import DataError
 from minima_core.io.images import write_image
 from minima_core.manifest import SceneManifest
 from tasks import download, index
-
-PHOTOS = {
-    "root": "album",
-    "licence": "CC0-1.0",
-    "size": [96, 72],
-    "views": 2,
-    "crop": 0.75,
-    "scale": [0.7, 1.2],
-    "rotation": 10,
-    "perspective": 0.1,
-    "shift": 0.2,
-    "validation_share": 0.3,
-    "photos_per_scene": 3,
-    "min_std": 4.0,
-    "max_saturated": 0.4,
-    "overlap": [0.1, 1.0],
-}
 
 
 def write_params(name: str = "photos", **changes) -> None:
