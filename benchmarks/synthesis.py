@@ -17,7 +17,6 @@ from skimage import data
 
 from minima_core.synthesis.base import MODALITIES, Source
 from minima_core.synthesis.event.closed_form import events
-from minima_core.synthesis.files import default_settings
 
 
 def main() -> None:
@@ -32,9 +31,9 @@ def main() -> None:
     total = 0.0
     print(f"{'engine':22} {'ms/image':>9} {'images/s':>9}   at {width} x {height}, median of {arguments.rounds}")
     for modality in MODALITIES.names():
-        engine = MODALITIES.create(modality, default_settings(modality))
+        engine = MODALITIES.create(modality, MODALITIES.settings(modality))
         engine.setup()
-        name = f"{modality}/{default_settings(modality)['engine']}"
+        name = f"{modality}/{MODALITIES.settings(modality)['engine']}"
         seconds = median_seconds(
             lambda e=engine, m=modality: e.synthesise(source, seed=0, modality=m), arguments.rounds
         )

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -109,11 +109,13 @@ def match(
 @app.command()
 def synthesise(
     *,
-    modality: Annotated[str, typer.Option(help="infrared, depth, event, normal, paint or sketch.")],
+    modality: Annotated[str, typer.Option(help="What to make: infrared, depth, event, normal, paint, sketch, …")],
     input: Annotated[Path, typer.Option(help="An image, or a folder of images of any depth.")],
     out: Annotated[Path, typer.Option(help="Folder for the images; names and sub-folders are kept.")],
     seed: Annotated[int, typer.Option(help="Of what engines draw at random.")] = 0,
-    engine: Annotated[str | None, typer.Option(help="Another engine than the modality's default.")] = None,
+    engine: Annotated[str, typer.Option(help="Another engine than the modality's default.")] = "",
+    set_: Annotated[list[str], typer.Option("--set", help="One of the engine's settings, as name=value.")] = [],  # noqa: B006, typer reads it only
+    device: Device = "auto",
 ) -> None:
     """Make a modality's image of each RGB image, pixel by pixel in place."""
     if not input.exists():
@@ -124,12 +126,11 @@ def synthesise(
     if out.resolve() == folder.resolve():
         raise ConfigError(f"--out {out} is where the originals lie; give another folder")
     _check_folder(out)
-    from minima_core.synthesis.files import default_settings, synthesise_files
+    from minima_core.synthesis.base import MODALITIES
+    from minima_core.synthesis.files import synthesise_files
 
-    settings = default_settings(modality)
-    if engine is not None:
-        settings = {**settings, "engine": engine} if engine == settings["engine"] else {"engine": engine}
-    made = synthesise_files(input, out, modality=modality, settings=settings, seed=seed)
+    settings = {**MODALITIES.settings(modality, engine), **_assignments(set_)}
+    made = synthesise_files(input, out, modality=modality, settings=settings, seed=seed, device=_device(device))
     typer.echo(f"{len(made)} {modality} images in {out}")
 
 
@@ -203,6 +204,23 @@ def _check_folder(folder: Path) -> None:
         raise DataError(
             f"cannot write into {folder}: {existing} is no folder with write permission; choose another one"
         )
+
+
+def _assignments(given: list[str]) -> dict[str, Any]:
+    """Return name=value words as a mapping; values are read as YAML."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if bad := [word for word in given if "=" not in word]:
+        raise ConfigError(f"--set {bad[0]} is not name=value; for example --set weights=published")
+    try:
+        return {
+            name: OmegaConf.to_container(OmegaConf.create(f"value: {value}"))["value"]  # type: ignore[index, call-overload]
+            for name, _, value in (word.partition("=") for word in given)
+        }
+    except (YAMLError, OmegaConfBaseException):
+        raise ConfigError(f"--set {' '.join(given)} is not YAML; for example --set radii=[2,6]") from None
 
 
 def _device(name: str) -> str:

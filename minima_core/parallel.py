@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing.context import BaseContext
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 
@@ -21,6 +24,7 @@ from minima_core.progress import track
 
 J = TypeVar("J")
 R = TypeVar("R")
+RAY_RETRIES = 5  # times that a job is given to another worker when one dies
 
 
 def map_jobs(function: Callable[[J], R], jobs: Sequence[J], *, workers: int, what: str, done: int = 0) -> list[R]:
@@ -49,6 +53,87 @@ def map_jobs(function: Callable[[J], R], jobs: Sequence[J], *, workers: int, wha
     finally:
         pool.shutdown(cancel_futures=True)
         cv2.setNumThreads(before)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Ray in the place of processes: a cluster at ``address``, or one of ``workers`` cores on this machine for "".
+
+    The machines of a cluster see the same file system, and have the project installed.
+    """
+
+    address: str
+    workers: int
+
+    def map_jobs(self, function: Callable[[J], R], jobs: Sequence[J], *, gpus: float, what: str) -> list[R]:
+        """Return ``function`` of every job, in order; a job whose worker dies is given to another.
+
+        Args:
+            function: importable by name; may be called again for a job that a killed worker began.
+            jobs: can be pickled.
+            gpus: share of a GPU that a job needs; ignored where the cluster has none.
+            what: the name of the work, for the bar.
+
+        Raises:
+            MinimaError: what ``function`` raises, or that Ray is missing, cannot be reached or gave a job up.
+        """
+        try:
+            import ray
+        except ImportError:
+            raise MinimaError("executor ray needs Ray; install it with `pip install 'minima-pipeline[ray]'`") from None
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        own = not ray.is_initialized()
+        if own:
+            self.begin()
+        try:
+            found = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            share = gpus if found.get("GPU") else 0
+            remote = ray.remote(function).options(num_cpus=1, num_gpus=share, max_retries=RAY_RETRIES)
+            tasks = [remote.remote(job) for job in jobs]
+            waiting = list(tasks)
+            for _ in track(range(len(tasks)), what):
+                done, waiting = ray.wait(waiting)
+                ray.get(done)
+            return ray.get(tasks)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, MinimaError):
+                raise error.cause from None
+            raise
+        except ray.exceptions.RayError as error:
+            raise MinimaError(f"{what}: Ray gave a job up: {str(error).splitlines()[0]}; run again") from None
+        finally:
+            if own:
+                ray.shutdown()
+
+    def begin(self) -> None:
+        """Connect to the cluster, or start one; ``map_jobs`` does it itself, and ends what it began.
+
+        Raises:
+            MinimaError: if there is none at the address.
+        """
+        import ray
+
+        where: dict[str, Any] = (
+            {"address": self.address} if self.address else {"address": "local", "num_cpus": self.workers}
+        )
+        host, _, port = self.address.removeprefix("ray://").rpartition(":")
+        if port.isdigit():  # Ray itself would try for five minutes
+            try:
+                socket.create_connection((host, int(port)), timeout=5).close()
+            except OSError as error:
+                raise MinimaError(
+                    f"no Ray cluster at {self.address}: {error.strerror or error}; see execution.yaml"
+                ) from None
+        threads = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+        try:
+            ray.init(
+                **where, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=threads
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise MinimaError(
+                f"no Ray cluster at {self.address or 'this machine'}: {str(error).splitlines()[0]}; see execution.yaml"
+            ) from None
 
 
 def _context() -> BaseContext:

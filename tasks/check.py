@@ -9,6 +9,7 @@ from minima_core.errors import ConfigError
 from minima_core.io.atomic import write_json
 from minima_core.plugins import Plugins
 from minima_core.synthesis.base import MODALITIES
+from minima_core.synthesis.policy import require_allowed
 from tasks.reports import CheckReport
 from tasks.stage import Args, Output, run
 
@@ -26,7 +27,7 @@ class CheckArgs(Args):
 
 
 def main(args: CheckArgs) -> CheckReport:
-    """Refuse names in params.yaml that no plugin has, with the closest that one has.
+    """Refuse names in params.yaml that no plugin has, with the closest one, and engines that licence_policy refuses.
 
     What is written is always the same, so a new name in a list runs nothing again but what needs it. The stages that
     begin the graph depend on it, because DVC itself would only say which folder is missing.
@@ -36,6 +37,7 @@ def main(args: CheckArgs) -> CheckReport:
             plugins.require(name)
     for name in _names("modalities"):
         MODALITIES.engines(name)
+        require_allowed(name, read_value(f"synthesis.{name}"), str(read_value("licence_policy")))
     write_json(args.out, {"names": "known"})
     return CheckReport()
 

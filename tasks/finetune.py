@@ -10,6 +10,7 @@ from minima_core import licences
 from minima_core.config import digest, read_section, read_value
 from minima_core.errors import TrainingError
 from minima_core.io.atomic import scratch_folder
+from minima_core.licences import Licence, named
 from minima_core.manifest import Certificate, ModalityManifest, ModelCard, SceneManifest, file_sha256
 from minima_core.models import read_model, save_model
 from minima_core.training.loop import Fitted, TrainingParams, summary
@@ -96,7 +97,7 @@ def _key(args: FinetuneArgs, parent: ModelCard, params: TrainingParams, seed: in
 def _card(
     args: FinetuneArgs, parent: ModelCard, certificate: Certificate, params: TrainingParams, seed: int, fitted: Fitted
 ) -> ModelCard:
-    licence, commercial = licences.combine(_licences(parent, args.index, args.modalities, certificate.modalities))
+    terms = licences.combine(_licences(parent, args.index, args.modalities, certificate.modalities))
     training: dict[str, Any] = {"modalities": certificate.modalities, **params.model_dump(mode="json")}
     return ModelCard(
         matcher=args.matcher,
@@ -108,18 +109,18 @@ def _card(
         data_digest=file_sha256(args.certificate / Certificate.FILE),
         parent=parent.digest(),
         weights_sha256="",  # known once they are written
-        licence=licence,
-        commercial=commercial,
+        licence=terms.name,
+        commercial=terms.commercial,
     )
 
 
-def _licences(parent: ModelCard, index: Path, modalities: Path, names: list[str]) -> list[tuple[str, bool]]:
+def _licences(parent: ModelCard, index: Path, modalities: Path, names: list[str]) -> list[Licence]:
     """Return the licences of everything the fine-tuned weights come from."""
     manifests = [ModalityManifest.load(modalities / name) for name in names]
     return [
-        (parent.licence, parent.commercial),
-        (SceneManifest.load(index).licence, True),
-        *((manifest.licence, manifest.commercial) for manifest in manifests),
+        Licence(parent.licence, parent.commercial),
+        named(SceneManifest.load(index).licence),
+        *(Licence(manifest.licence, manifest.commercial) for manifest in manifests),
     ]
 
 

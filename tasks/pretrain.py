@@ -11,6 +11,7 @@ import torch
 from minima_core import licences
 from minima_core.config import Section, digest, read_section, read_value
 from minima_core.io.atomic import scratch_folder
+from minima_core.licences import Licence, named
 from minima_core.manifest import Certificate, ModelCard, SceneManifest, file_sha256
 from minima_core.matchers.base import Matcher, Provenance
 from minima_core.models import create, save_model
@@ -88,8 +89,8 @@ def _adopted(name: str, matcher: Matcher, origin: Provenance) -> ModelCard:
         params=matcher.params.model_dump(mode="json"),
         source=origin.source,
         weights_sha256="",  # known once they are written
-        licence=origin.licence,
-        commercial=origin.commercial,
+        licence=origin.licence.name,
+        commercial=origin.licence.commercial,
     )
 
 
@@ -114,15 +115,13 @@ def _trained(
         scratch=scratch,
         tracker=tracker,
     )
-    licence, commercial = licences.combine(
-        [(card.licence, card.commercial), (SceneManifest.load(args.index).licence, True)]
-    )
+    terms = licences.combine([Licence(card.licence, card.commercial), named(SceneManifest.load(args.index).licence)])
     facts = {
         "training": {**params.model_dump(mode="json"), **summary(fitted)},
         "seed": seed,
         "data_digest": file_sha256(args.certificate / Certificate.FILE),
-        "licence": licence,
-        "commercial": commercial,
+        "licence": terms.name,
+        "commercial": terms.commercial,
     }
     return fitted, card.model_copy(update=facts), scratch
 

@@ -50,8 +50,12 @@ class SynthesisReport(_Report):
     engine: str
     status: Literal["complete", "unavailable"]
     reason: str = ""
+    weights: str
+    licence: str
     images: int
     failed: int
+    rejected: int
+    retried: int
     seconds: float
     digest: str
 
@@ -157,3 +161,14 @@ def read_report(path: Path) -> Report:
         raise DataError(f"no report {path}; run the stage that writes it again with `dvc repro -f`") from None
     except ValueError as error:  # pydantic's and of the encoding
         raise DataError(f"{path} is no report ({str(error).splitlines()[0]}); run its stage again") from None
+
+
+class PainterReport(_Report):
+    """The paint engine's network was trained."""
+
+    stage: Literal["pretrain_painter"] = "pretrain_painter"
+    steps: int
+    skipped_steps: int
+    final: dict[str, float]  # last values of the curves
+    seconds: float
+    weights_sha256: str

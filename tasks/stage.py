@@ -24,6 +24,7 @@ from yaml import YAMLError
 from minima_core.config import PARAMS, Section, checked, edited_values
 from minima_core.errors import ConfigError, MinimaError
 from minima_core.io.atomic import write_text
+from minima_core.parallel import Cluster
 from tasks.process import die_with_parent, process_start
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,6 +80,8 @@ class Execution(Section):
 
     workers: int | Literal["auto"] = "auto"
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    executor: Literal["processes", "ray"] = "processes"
+    ray_address: str = ""
 
     @field_validator("workers", mode="before")
     @classmethod
@@ -91,6 +94,11 @@ class Execution(Section):
     def processes(self) -> int:
         """How many worker processes a stage may start."""
         return len(os.sched_getaffinity(0)) if self.workers == "auto" else self.workers
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The Ray cluster that shares the work of synthesis; None for processes of this machine."""
+        return Cluster(self.ray_address, self.processes) if self.executor == "ray" else None
 
     @property
     def torch_device(self) -> str:

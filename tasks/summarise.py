@@ -22,12 +22,12 @@ from minima_core.io.atomic import write_text
 from minima_core.io.images import read_image
 from minima_core.manifest import CURVES, BenchmarkManifest, Certificate, ModalityManifest, ModelCard, SceneManifest
 from minima_core.provenance import code_digest
+from minima_core.published import PUBLISHED
 from minima_core.report.drawing import Curve
 from minima_core.report.page import BeforeAfter, Finding, Gallery, MatchPicture, render_page
 from minima_core.report.summary import Comparison, Result, Source, Summary
 from minima_core.report.table import markdown_table
 from minima_core.types import RGB, Matches
-from minima_core.weights import PUBLISHED
 from tasks.reports import ScoreReport, SummaryReport, read_report
 from tasks.stage import Args, Input, Output, run
 
@@ -237,8 +237,8 @@ def _model_sources(models: Path, matcher: str) -> Iterator[Source]:
                     name=file,
                     made_by="published",
                     digest=sha256,
-                    licence=known.licence if known else card.licence,
-                    commercial=known.commercial if known else card.commercial,
+                    licence=known.licence.name if known else card.licence,
+                    commercial=known.licence.commercial if known else card.commercial,
                 )
         yield Source(
             kind="model",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from minima_core.config import read_value
 from minima_core.manifest import folder_digest
+from minima_core.synthesis.base import MODALITIES
+from minima_core.synthesis.policy import require_allowed
 from minima_core.synthesis.runner import synthesise_index
 from tasks.reports import SynthesisReport
 from tasks.stage import Args, Input, Output, execution, run
@@ -26,19 +28,27 @@ class SynthesiseArgs(Args):
 def main(args: SynthesiseArgs) -> SynthesisReport:
     """Make one modality of every image of the index: a shard for each scene, and a manifest.
 
-    A killed run continues where it stopped. A modality that the data set cannot give is recorded as unavailable with
-    the reason; the stage succeeds, and training goes on without it.
+    Every image passes a geometric gate; one that fails is drawn anew a few times, then listed in the manifest. An
+    engine that licence_policy does not allow is refused at once. A killed run continues where it stopped. A modality
+    that the data set cannot give is recorded as unavailable with the reason; the stage succeeds, and training goes on
+    without it.
     """
-    start = time.monotonic()
+    start, how = time.monotonic(), execution()
+    settings = read_value(f"synthesis.{args.modality}")
+    require_allowed(args.modality, settings, str(read_value("licence_policy")))
+    network = MODALITIES.create(args.modality, settings).gpus > 0
     manifest = synthesise_index(
         args.index,
         args.raw,
         args.out,
         modality=args.modality,
-        settings=read_value(f"synthesis.{args.modality}"),
+        settings=settings,
+        gate=read_value("gate"),
         seed=int(read_value("seed")),
-        workers=execution().processes,
+        workers=how.processes,
         scratch=SCRATCH,
+        device=how.torch_device if network else "cpu",
+        cluster=how.cluster,
     )
     return SynthesisReport(
         modality=args.modality,
@@ -46,7 +56,11 @@ def main(args: SynthesiseArgs) -> SynthesisReport:
         status=manifest.status,
         reason=manifest.reason,
         images=sum(manifest.scenes.values()),
+        weights=manifest.weights,
+        licence=manifest.licence,
         failed=len(manifest.failed),
+        rejected=len(manifest.rejected),
+        retried=manifest.gate.retried,
         seconds=round(time.monotonic() - start, 2),
         digest=folder_digest(args.out),
     )

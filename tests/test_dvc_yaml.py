@@ -122,8 +122,9 @@ def plugins(stage):
         case "score":
             return benchmark(stage.flag("benchmark"))
         case "fetch_benchmark":
-            engines = {module for module in imports().modules if module.startswith("minima_core.synthesis.")}
-            return benchmark(stage.flag("benchmark")) | (engines if "six" in stage.name else set())
+            settings = params["benchmark"][stage.flag("benchmark")].get("engines", {})
+            engines = {f"minima_core.synthesis.{modality}.{of['engine']}" for modality, of in settings.items()}
+            return benchmark(stage.flag("benchmark")) | engines
     return set()
 
 

@@ -14,6 +14,7 @@ from minima_core.evaluation.benchmarks.base import BENCHMARKS
 from minima_core.evaluation.protocol import Evaluation, get_protocol
 from minima_core.matchers.base import MATCHERS
 from minima_core.synthesis.base import MODALITIES
+from minima_core.synthesis.gate import Params as Gate
 from minima_core.training.loop import TrainingParams
 from tasks.pretrain import Pretrain
 
@@ -23,6 +24,7 @@ PLUGINS = {"dataset": DATASETS, "matcher": MATCHERS, "benchmark": BENCHMARKS}
 SECTIONS = {
     "training.pretrain": Pretrain,
     "training.finetune": TrainingParams,
+    "gate": Gate,
     "validation": Validation,
     "promotion": Promotion,
     **{f"evaluation.{name}": Evaluation for name in PARAMS["evaluation"]},
@@ -80,5 +82,5 @@ def test_what_is_listed_has_settings():
 
 
 def test_nothing_is_left_over():
-    known = {"seed", "modalities", "matchers", "benchmarks", "synthesis", *PLUGINS}
+    known = {"seed", "licence_policy", "modalities", "matchers", "benchmarks", "synthesis", *PLUGINS}
     assert set(PARAMS) == known | {name.partition(".")[0] for name in SECTIONS}

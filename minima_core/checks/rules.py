@@ -132,8 +132,10 @@ def _manifests(params: Params) -> Iterator[Rule]:
     yield Rule("manifests", "same", "source_digest", text, remedy, other="index_digest")
     yield Rule("manifests", "same", "named", "a folder holds the modality it is named after", remedy, other="modality")
     yield Rule("manifests", "nothing", "surplus", "shards hold no image that the index lacks", remedy)
+    weights = "set `weights: published` for it in params.yaml"
+    yield Rule("manifests", "nothing", "random", "a modality is not made by a network with random weights", weights)
     text = f"engines left out at most {params.failed:.0%} of the images"
-    remedy = "see `failed` in the modality's manifest.json; mend or remove the source images"
+    remedy = "see `failed` and `rejected` in the modality's manifest.json; mend or remove the source images"
     yield Rule("manifests", "band", "failed", text, remedy, 0, params.failed)
 
 

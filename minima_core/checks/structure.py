@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 import scipy.fft
 
-SIDE = 320  # fields are computed at this longer side: cheap, and blind to pixel-level noise
+SIDE = 320  # longer side of a field: cheap, and blind to pixel-level noise
 NEAR = 2  # field pixels around zero shift where the peak may lie
-FAR = 12  # beyond this radius lie the surroundings that the peak is compared with
-WINDOW = 60  # largest shift looked at, in field pixels
+FAR = 0.0375  # beyond this radius, as a share of the longer side, lie the surroundings that the peak is compared with
+WINDOW = 0.1875  # largest shift looked at, as a share of the longer side
 FLAT = 1e-4  # mean field strength below which an image has no structure to compare
 
 
@@ -31,11 +31,13 @@ class Field:
         spectrum: 2-D Fourier transform of the zero-padded field.
         energy: norm of the field; 0 where the image is flat.
         scale: pixels of the image per pixel of the field.
+        side: longer side of the field that was asked for.
     """
 
     spectrum: np.ndarray
     energy: float
     scale: float
+    side: int
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,12 @@ class Agreement:
     offset: float
 
 
-def image_field(image: np.ndarray) -> Field:
-    """Return the field of an (H, W, 3) or (H, W) uint8 image."""
-    return _field(image, 255.0)
+def image_field(image: np.ndarray, side: int = SIDE) -> Field:
+    """Return the field of an (H, W, 3) or (H, W) uint8 image, computed at this longer side."""
+    return _field(image, 255.0, side)
 
 
-def depth_fields(depth: np.ndarray) -> list[Field]:
+def depth_fields(depth: np.ndarray, side: int = SIDE) -> list[Field]:
     """Return two fields of an (H, W) depth map, 0 where unknown: of its steps, and of its steps and creases.
 
     The first is that of the inverse depth, which a depth rendition follows; the second has its two slopes beside it, so
@@ -72,35 +74,42 @@ def depth_fields(depth: np.ndarray) -> list[Field]:
     slopes = np.stack(np.gradient(smooth), -1)
     typical = 3.0 * float(np.median(np.abs(slopes).sum(-1))) + 1e-6
     creased = np.concatenate([inverse[..., None], np.tanh(slopes / typical) / 2 + 0.5], -1)
-    return [_field(inverse, 1.0), _field(creased, 1.0)]
+    return [_field(inverse, 1.0, side), _field(creased, 1.0, side)]
 
 
 def agreement(source: Field, other: Field) -> Agreement | None:
     """Return how ``other`` agrees with ``source``; None where one of them is flat, so that nothing can be said.
 
-    Both must come from images of one size.
+    Both must come from images of one size, at one side.
     """
     if source.energy == 0 or other.energy == 0 or source.spectrum.shape != other.spectrum.shape:
         return None
     surface = scipy.fft.ifft2(other.spectrum * source.spectrum.conj()).real / (source.energy * other.energy)
-    centred = np.roll(surface, (WINDOW, WINDOW), (0, 1))[: 2 * WINDOW + 1, : 2 * WINDOW + 1]
-    radius = _radius()
-    surroundings = centred[radius > FAR]
+    window = _window(source.side)
+    rows = np.r_[-window:0, 0 : window + 1]
+    centred = surface[rows[:, None], rows]
+    radius = _radius(window)
+    surroundings = centred[radius > FAR * source.side]
     score = (centred[radius <= NEAR].max() - surroundings.mean()) / max(surroundings.std(), 1e-9)
     return Agreement(float(score), float(radius.ravel()[centred.argmax()]) * source.scale)
 
 
+def _window(side: int) -> int:
+    """Return the largest shift looked at, in field pixels."""
+    return round(WINDOW * side)
+
+
 @cache
-def _radius() -> np.ndarray:
+def _radius(window: int) -> np.ndarray:
     """Return how far each shift in the window is from none."""
-    shifts = np.arange(-WINDOW, WINDOW + 1)
+    shifts = np.arange(-window, window + 1)
     return np.hypot(shifts[:, None], shifts)
 
 
-def _field(image: np.ndarray, top: float) -> Field:
+def _field(image: np.ndarray, top: float, side: int) -> Field:
     """Return the field of an image whose values end at ``top``."""
     height, width = image.shape[:2]
-    scale = max(height, width) / SIDE
+    scale = max(height, width) / side
     size = (max(round(width / scale), 1), max(round(height / scale), 1))
     small: np.ndarray = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) / top
     small = cv2.GaussianBlur(small, (0, 0), 1).reshape(size[1], size[0], -1)
@@ -110,5 +119,5 @@ def _field(image: np.ndarray, top: float) -> Field:
     field = (double / np.sqrt(strength + 1e-12)).astype(np.complex64)  # as strong as the gradient, not its square
     flat = float(np.sqrt(strength).mean()) < FLAT
     # a quarter of padding keeps the wrapped-around part beyond the window
-    shape = [scipy.fft.next_fast_len(max(side + side // 4, 2 * WINDOW + 1)) for side in field.shape]
-    return Field(scipy.fft.fft2(field, shape), 0.0 if flat else float(np.linalg.norm(field)), scale)
+    shape = [scipy.fft.next_fast_len(max(n + n // 4, 2 * _window(side) + 1)) for n in field.shape]
+    return Field(scipy.fft.fft2(field, shape), 0.0 if flat else float(np.linalg.norm(field)), scale, side)

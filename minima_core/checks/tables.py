@@ -86,7 +86,7 @@ def build_tables(
         raw,
         index,
         modalities,
-        failed={name: frozenset(m.failed) for name, m in complete.items()},
+        failed={name: m.without() for name, m in complete.items()},
         sample_per_scene=sample_per_scene,
         palettes=palettes,
         seed=seed,
@@ -262,8 +262,9 @@ def _manifest_row(folder: Path, name: str, manifest: ModalityManifest, digest: s
         "source_digest": manifest.source_digest,
         "index_digest": digest,
         "surplus": ", ".join(surplus[:3]) + (f" and {len(surplus) - 3} more" if len(surplus) > 3 else ""),
-        "failed": len(manifest.failed) / max(len(ids), 1),
-        "failed_images": ", ".join(sorted(manifest.failed)[:3]),
+        "failed": len(manifest.without()) / max(len(ids), 1),
+        "failed_images": ", ".join(sorted(manifest.without())[:3]),
+        "random": "its network has random weights" if manifest.weights == "random" else "",
     }
 
 

@@ -45,7 +45,7 @@ class PairSource:
         if self.names and modalities is None:
             raise DataError(f"no folder of modalities given for {', '.join(self.names)}")
         self.scenes = list(read_scenes(index, split))
-        self._failed = {name: self._manifest(name).failed for name in self.names}
+        self._failed = {name: self._manifest(name).without() for name in self.names}
         self._shards: dict[tuple[str, str], Shard] = {}
         self._opening = threading.Lock()  # threads read images of one source
 

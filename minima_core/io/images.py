@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,6 +146,26 @@ def decode(data: bytes | np.ndarray, name: str = "encoded image") -> np.ndarray:
     if decoded is None:
         raise DataError(f"{name} cannot be decoded; the file is damaged, make it again")
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+
+
+def encode_raw(values: np.ndarray) -> tuple[bytes, list[float]]:
+    """Return (H, W) float32 as a 16-bit PNG and its range: 0 is the lowest value, 65535 the highest."""
+    low, high = float(values.min()), float(values.max())
+    scaled = (values.astype(np.float64) - low) / max(high - low, 1e-30) * 65535
+    return encode_png(np.round(scaled).astype(np.uint16)), [low, high]
+
+
+def decode_raw(data: bytes, span: Sequence[float], name: str = "raw values") -> np.ndarray:
+    """Return the (H, W) float32 that ``encode_raw`` made a PNG of, to 1/65535 of their range.
+
+    Raises:
+        DataError: if the bytes are no whole PNG.
+    """
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None:
+        raise DataError(f"{name} cannot be decoded; the file is damaged, make it again")
+    low, high = span
+    return (low + decoded.astype(np.float64) * ((high - low) / 65535)).astype(np.float32)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from minima_core.errors import WeightsError
 from minima_core.io.atomic import write_bytes
 
 
@@ -22,6 +24,19 @@ def state_digest(state: Mapping[str, torch.Tensor]) -> str:
     return hasher.hexdigest()
 
 
-def save_weights(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Write a state dict as safetensors, atomically; equal states give equal bytes."""
-    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
+def save_weights(path: Path, state: Mapping[str, torch.Tensor], about: dict[str, str] | None = None) -> None:
+    """Write a state dict as safetensors, atomically, with words about it; equal states give equal bytes."""
+    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, about))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the words about a safetensors file that were written into it.
+
+    Raises:
+        WeightsError: if it is missing or damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"cannot read {path}: {error}; make it again or name another file") from None

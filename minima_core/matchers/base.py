@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from minima_core.config import Section
 from minima_core.errors import DataError
 from minima_core.geometry.coords import rescale_points
+from minima_core.licences import APACHE_2_0, Licence
 from minima_core.plugins import Plugins
 from minima_core.types import Matches
 
@@ -38,8 +39,7 @@ class Provenance:
     """Where weights come from: official file name -> sha256, and under which licence they may be used."""
 
     source: dict[str, str]
-    licence: str
-    commercial: bool
+    licence: Licence
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Matcher(nn.Module, ABC):
 
     def load_frozen(self) -> Provenance:
         """Load the official weights of what training never changes; a matcher that freezes nothing has none."""
-        return Provenance({}, "Apache-2.0", commercial=True)
+        return Provenance({}, APACHE_2_0)
 
     @abstractmethod
     def training_data(self, pairs: PairSource, *, max_keypoints: int, cache: Path, workers: int) -> TrainingData:

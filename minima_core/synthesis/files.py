@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from minima_core.config import digest, unknown
+from minima_core.config import digest
 from minima_core.errors import ConfigError, DataError, Unavailable
 from minima_core.io.atomic import write_json
 from minima_core.io.images import find_images, write_image
@@ -38,19 +36,6 @@ class _Made(BaseModel):
     by: dict[str, Any]  # modality, engine, its parameters, seed, licence
 
 
-def default_settings(modality: str) -> dict[str, Any]:
-    """Return the shipped settings of a modality; users of the wheel have no params.yaml.
-
-    Raises:
-        ConfigError: if there are none; the message lists the modalities that have.
-    """
-    text = (resources.files("minima_core.synthesis") / "defaults.yaml").read_text(encoding="utf-8")
-    shipped: Any = OmegaConf.to_container(OmegaConf.create(text))
-    if modality not in shipped:
-        raise ConfigError(f"unknown modality: {unknown(modality, shipped, 'the shipped settings')}")
-    return dict(shipped[modality])
-
-
 def synthesise_files(
     input: Path,
     out: Path,
@@ -58,6 +43,7 @@ def synthesise_files(
     modality: str,
     settings: dict[str, Any],
     seed: int,
+    device: str = "cpu",
 ) -> list[Path]:
     """Make ``modality`` of a picture, or of all under a folder, keeping its tree; return the outputs.
 
@@ -71,7 +57,7 @@ def synthesise_files(
         ConfigError: if ``out`` is the folder of the pictures themselves.
     """
     engine = MODALITIES.create(modality, settings, f"settings of {modality}")
-    engine.setup()
+    engine.setup(device)
     root, images = _pictures(input, out)
     targets = _targets(images, root, engine.suffix)
     by = {
@@ -79,8 +65,10 @@ def synthesise_files(
         "engine": settings["engine"],
         "params": engine.params.model_dump(mode="json"),
         "seed": seed,
-        "licence": engine.licence,
-        "commercial": engine.commercial,
+        "licence": engine.terms().name,
+        "commercial": engine.terms().commercial,
+        "weights": engine.weights,
+        "weight_files": engine.sources(),
     }
     record = _read_record(out / RECORD)
     problems: list[str] = []

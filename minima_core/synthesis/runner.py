@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
-from collections.abc import Iterator
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minima_core import licences
-from minima_core.config import digest
+from minima_core.config import checked, digest
 from minima_core.data.index import index_digest, read_scene
-from minima_core.data.shards import Shard, write_shard
+from minima_core.data.shards import Entry, Shard, write_shard
 from minima_core.errors import DataError, Unavailable
 from minima_core.io.atomic import whole_folder
-from minima_core.io.images import encode_jpeg, encode_png
-from minima_core.manifest import ModalityManifest, SceneManifest
-from minima_core.parallel import map_jobs
+from minima_core.io.images import encode_jpeg, encode_png, encode_raw
+from minima_core.manifest import GateCounts, ModalityManifest, SceneManifest
+from minima_core.parallel import Cluster, map_jobs
+from minima_core.progress import track
 from minima_core.provenance import code_digest
-from minima_core.synthesis.base import MODALITIES, Engine, Rendition, engine_at_work
+from minima_core.synthesis.base import MODALITIES, Engine, Rendition, Source, engine_at_work
+from minima_core.synthesis.gate import Gate, Verdict
+from minima_core.synthesis.gate import Params as GateParams
 from minima_core.synthesis.sources import Item, items_of
 
 PART = 8  # images; what a killed run loses at most per worker
+AHEAD = 3  # parts that are read and encoded beside the one that a GPU computes
 # what decides an image beside the engine's own package
 CODE = (
-    *("synthesis/_filters.py", "synthesis/base.py", "synthesis/runner.py", "synthesis/sources.py"),
+    *("synthesis/_filters.py", "synthesis/base.py", "synthesis/gate.py", "synthesis/network.py"),
+    *("synthesis/runner.py", "synthesis/sources.py", "checks/structure.py"),
     *("data/index.py", "data/materials.py", "data/shards.py", "io", "random.py"),
 )
 
@@ -36,9 +46,15 @@ class _Job:
 
     modality: str
     settings: str  # JSON, so that a worker can keep its engine from job to job
+    gate: GateParams
     seed: int
+    device: str
     items: tuple[Item, ...]
     part: Path
+
+    def engine(self) -> Engine:
+        """Return the engine, set up once a process."""
+        return engine_at_work(self.modality, self.settings, self.device)
 
 
 def synthesise_index(
@@ -48,9 +64,12 @@ def synthesise_index(
     *,
     modality: str,
     settings: dict[str, Any],
+    gate: dict[str, Any],
     seed: int,
     workers: int,
     scratch: Path,
+    device: str = "cpu",
+    cluster: Cluster | None = None,
 ) -> ModalityManifest:
     """Make ``modality`` of every image of an index: ``out/<scene>.h5`` and ``out/manifest.json``.
 
@@ -63,41 +82,60 @@ def synthesise_index(
         out: folder to make; replaced when it exists, and only when everything is ready.
         modality: name of the modality.
         settings: ``synthesis.<modality>`` of params.yaml.
+        gate: ``gate`` of params.yaml.
         seed: the project's seed.
         workers: processes to use; the result does not depend on it.
         scratch: folder for unfinished work, on the file system of ``out``.
+        device: torch device of engines that are networks.
+        cluster: Ray, instead of processes of this machine; a scene is the unit of its work.
 
     Raises:
         ConfigError: for an unknown modality, engine or setting.
         DataError: naming an image, depth or index file that cannot be used, or a full disk.
+        WeightsError: if the engine's weights cannot be had.
     """
     engine = MODALITIES.create(modality, settings)
+    bars = checked(gate, GateParams, "params.yaml: gate")
     scenes = SceneManifest.load(index)
-    source = index_digest(index)
+    source, weight_files = index_digest(index), engine.sources()
     params = engine.params.model_dump(mode="json")
-    work = scratch / digest([modality, params, seed, source, code_digest(*CODE, f"synthesis/{modality}")])[:16]
+    key = [modality, params, weight_files, bars.model_dump(mode="json"), seed, source]
+    work = scratch / digest([*key, code_digest(*CODE, f"synthesis/{modality}")])[:16]
     made = {entry.name: items_of(read_scene(index, entry.name), raw) for entry in scenes.scenes}
-    _make_parts(work / "parts", made, modality=modality, settings=settings, seed=seed, workers=workers)
+    told = json.dumps(settings, sort_keys=True)
+    jobs = [
+        _Job(modality, told, bars, seed, device, tuple(items[k * PART : (k + 1) * PART]), path)
+        for name, items in made.items()
+        for k, path in enumerate(_part_paths(work / "parts", name, items))
+    ]
+    missing = [job for job in jobs if not _is_whole(job.part)]
+    _make_parts(missing, engine, workers=workers, cluster=cluster, done=len(jobs) - len(missing))
 
     with whole_folder(out, work / "out") as folder:
-        counts: dict[str, int] = {}
-        failed: dict[str, str] = {}
+        tally = _Tally()
         for name, items in made.items():
-            counts[name] = _merge(folder / f"{name}.h5", _part_paths(work / "parts", name, items), failed)
-        none = not any(counts.values())
+            tally.add(name, _merge(folder / f"{name}.h5", _part_paths(work / "parts", name, items)))
+        none = not any(tally.scenes.values())
+        terms = licences.combine([engine.terms(), licences.named(scenes.licence)])
         manifest = ModalityManifest(
             modality=modality,
             engine=str(settings["engine"]),
             params=params,
             seed=seed,
-            licence=licences.join([engine.licence, scenes.licence]),
-            commercial=engine.commercial,
+            licence=terms.name,
+            commercial=terms.commercial,
+            weights=engine.weights,
+            weight_files=weight_files,
             encoding=engine.encoding,
+            raw=engine.raw,
             source_digest=source,
             status="unavailable" if none else "complete",
-            reason=next(iter(failed.values()), "the index holds no image") if none else "",
-            scenes={} if none else counts,
-            failed={} if none else failed,
+            reason=next(iter({**tally.failed, **tally.rejected}.values()), "the index holds no image") if none else "",
+            scenes={} if none else tally.scenes,
+            failed={} if none else tally.failed,
+            rejected={} if none else tally.rejected,
+            gate=tally.counts(),
+            holes=tally.holes,
         )
         manifest.save(folder)
     shutil.rmtree(work)
@@ -113,19 +151,6 @@ def _part_paths(parts: Path, scene: str, items: list[Item]) -> list[Path]:
     return [parts / scene / f"{start:06d}.h5" for start in range(0, len(items), PART)]
 
 
-def _make_parts(
-    parts: Path, made: dict[str, list[Item]], *, modality: str, settings: dict[str, Any], seed: int, workers: int
-) -> None:
-    """Make the parts that are not there yet."""
-    jobs = [
-        _Job(modality, json.dumps(settings, sort_keys=True), seed, tuple(items[k * PART : (k + 1) * PART]), path)
-        for name, items in made.items()
-        for k, path in enumerate(_part_paths(parts, name, items))
-    ]
-    missing = [job for job in jobs if not _is_whole(job.part)]
-    map_jobs(_make_part, missing, workers=workers, what=modality, done=len(jobs) - len(missing))
-
-
 def _is_whole(part: Path) -> bool:
     """Say whether a part is there and can be read; one that a power cut has emptied is made again."""
     try:
@@ -135,32 +160,163 @@ def _is_whole(part: Path) -> bool:
     return True
 
 
+def _make_parts(jobs: list[_Job], engine: Engine, *, workers: int, cluster: Cluster | None, done: int) -> None:
+    """Make the parts that are not there yet."""
+    if not jobs:
+        return
+    what = jobs[0].modality
+    if cluster is not None:
+        by_scene: dict[Path, list[_Job]] = {}
+        for job in jobs:
+            by_scene.setdefault(job.part.parent, []).append(job)
+        cluster.map_jobs(_make_scene, list(by_scene.values()), gpus=engine.gpus, what=what)
+    elif jobs[0].device != "cpu" and engine.gpus:
+        _stream_parts(jobs, what=what, done=done)
+    else:
+        map_jobs(_make_part, jobs, workers=workers, what=what, done=done)
+
+
+def _make_scene(jobs: Sequence[_Job]) -> None:
+    """Make the missing parts of one scene; the unit that Ray gives to a machine, and gives again if that dies."""
+    missing = [job for job in jobs if not _is_whole(job.part)]
+    if missing and missing[0].device != "cpu":
+        _stream_parts(missing)
+    else:
+        for job in missing:
+            _make_part(job)
+
+
 def _make_part(job: _Job) -> None:
-    engine = engine_at_work(job.modality, job.settings)
-    write_shard(job.part, (_make(engine, item, job) for item in job.items))
+    sources = [item.read() for item in job.items]
+    write_shard(job.part, _judged(job, sources, _first_attempts(job, sources)))
 
 
-def _make(engine: Engine, item: Item, job: _Job) -> tuple[str, bytes, str]:
-    """Return an image's id, its bytes and what was drawn; no bytes and the reason where it cannot be made."""
+def _stream_parts(jobs: Sequence[_Job], *, what: str = "", done: int = 0) -> None:
+    """Make parts with a network on a GPU, while threads read what comes next and judge, encode and write what is made.
+
+    The network works for one thread at a time, because schedulers of diffusion models have a state.
+    """
+    network = threading.Lock()
+
+    def finish(job: _Job, sources: list[Source], made: list[Rendition | Unavailable]) -> None:
+        write_shard(job.part, _judged(job, sources, made, network))
+
+    with ThreadPoolExecutor() as pool:
+        waiting = iter(jobs)
+        reading: deque[list[Future[Source]]] = deque()
+        writing: deque[Future[None]] = deque()
+        for job in track(jobs, what, done=done) if what else jobs:
+            for ahead in itertools.islice(waiting, AHEAD + 1 - len(reading)):
+                reading.append([pool.submit(item.read) for item in ahead.items])
+            sources = [future.result() for future in reading.popleft()]
+            with network:
+                made = _first_attempts(job, sources)
+            writing.append(pool.submit(finish, job, sources, made))
+            while len(writing) > AHEAD:
+                writing.popleft().result()
+        for future in writing:
+            future.result()
+
+
+def _first_attempts(job: _Job, sources: Sequence[Source]) -> list[Rendition | Unavailable]:
+    """Return each source's rendition, or why there can be none; images of one size go through a network together."""
+    engine = job.engine()
+    made: dict[int, Rendition | Unavailable] = {}
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for k, source in enumerate(sources):
+        by_size.setdefault(source.image.shape, []).append(k)
+    for shape, members in by_size.items():
+        size = engine.batch_size(shape[1], shape[0])
+        for start in range(0, len(members), size):
+            batch = members[start : start + size]
+            made |= zip(batch, _batch(engine, job, [sources[k] for k in batch]), strict=True)
+    return [made[k] for k in range(len(sources))]
+
+
+def _batch(engine: Engine, job: _Job, sources: list[Source]) -> list[Rendition | Unavailable]:
     try:
-        rendition = engine.synthesise(item.read(), seed=job.seed, modality=job.modality)
+        return list(engine.synthesise_batch(sources, seed=job.seed, modality=job.modality))
     except Unavailable as error:
-        return item.name, b"", str(error)
-    return item.name, encode(rendition, engine), json.dumps(rendition.drawn, sort_keys=True)
+        if len(sources) == 1:
+            return [error]
+    return [made for source in sources for made in _batch(engine, job, [source])]
 
 
-def _merge(path: Path, parts: list[Path], failed: dict[str, str]) -> int:
-    """Write a scene's shard from its parts, unless all failed; return how many images it holds."""
+def _judged(
+    job: _Job,
+    sources: Sequence[Source],
+    made: Sequence[Rendition | Unavailable],
+    network: AbstractContextManager[Any] | None = None,
+) -> Iterator[Entry]:
+    """Yield each image's record after the gate; what it refuses is drawn anew, up to its limit, under the lock."""
+    engine = job.engine()
+    for source, first in zip(sources, made, strict=True):
+        if isinstance(first, Unavailable):
+            yield Entry(source.name, b"", json.dumps({"failed": str(first)}))
+            continue
+        gate = Gate(job.gate, source)
+        attempt, rendition, verdict = 0, first, gate.judge(first.image)
+        while verdict.reason and engine.seeded and attempt < job.gate.retries:
+            attempt += 1
+            with network or nullcontext():
+                rendition = engine.synthesise(source, seed=job.seed, modality=job.modality, attempt=attempt)
+            verdict = gate.judge(rendition.image)
+        if verdict.reason:
+            tried = f"{verdict.reason}; {attempt + 1} attempts" if engine.seeded else verdict.reason
+            yield Entry(source.name, b"", json.dumps({"rejected": tried}))
+        else:
+            yield _entry(engine, source.name, rendition, verdict, attempt)
+
+
+def _entry(engine: Engine, name: str, rendition: Rendition, verdict: Verdict, attempt: int) -> Entry:
+    """Return the record of an image that passed."""
+    facts = {**rendition.drawn, "attempt": attempt}
+    if verdict.score is not None:
+        facts["agreement"] = round(verdict.score, 2)
+    raw = b""
+    if rendition.raw is not None:
+        raw, facts["raw_range"] = encode_raw(rendition.raw)
+    return Entry(name, encode(rendition, engine), json.dumps(facts, sort_keys=True), raw)
+
+
+def _merge(path: Path, parts: list[Path]) -> list[Entry]:
+    """Write a scene's shard from its parts, unless all failed; return all records without the pictures."""
     whole = list(_read_parts(parts))
-    failed.update({name: reason for name, data, reason in whole if not data})
-    good = [triple for triple in whole if triple[1]]
+    good = [entry for entry in whole if entry.data]
     if good:
         write_shard(path, good)
-    return len(good)
+    return [Entry(entry.name, entry.data[:1], entry.drawn) for entry in whole]
 
 
-def _read_parts(parts: list[Path]) -> Iterator[tuple[str, bytes, str]]:
+def _read_parts(parts: list[Path]) -> Iterator[Entry]:
     for path in parts:
         with Shard(path) as shard:
             for name in shard.ids:
-                yield name, shard.encoded(name), shard.drawn(name)
+                yield Entry(name, shard.encoded(name), shard.drawn(name), shard.encoded_raw(name))
+
+
+class _Tally:
+    """What the manifest says of the images, counted scene by scene."""
+
+    def __init__(self) -> None:
+        self.scenes: dict[str, int] = {}
+        self.failed: dict[str, str] = {}
+        self.rejected: dict[str, str] = {}
+        self.holes: dict[str, float] = {}
+        self._passed = Counter[str]()
+
+    def add(self, scene: str, entries: Sequence[Entry]) -> None:
+        """Count one scene's records."""
+        facts = {entry.name: json.loads(entry.drawn) for entry in entries}
+        self.failed |= {name: of["failed"] for name, of in facts.items() if "failed" in of}
+        self.rejected |= {name: of["rejected"] for name, of in facts.items() if "rejected" in of}
+        good = [facts[entry.name] for entry in entries if entry.data]
+        self.scenes[scene] = len(good)
+        for of in good:
+            self._passed["retried" if of["attempt"] else "at_once" if "agreement" in of else "unjudged"] += 1
+        if unknown := [of["unknown"] for of in good if of.get("unknown")]:
+            self.holes[scene] = round(sum(unknown) / len(good), 4)
+
+    def counts(self) -> GateCounts:
+        """Return the gate's counts."""
+        return GateCounts(**self._passed, rejected=len(self.rejected))

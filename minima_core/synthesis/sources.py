@@ -25,6 +25,7 @@ class Item:
     material: Path | None = None
     size: tuple[int, int] | None = None  # width and height that the image must have
     K: np.ndarray | None = None
+    T_0to1: np.ndarray | None = None  # to the camera of a neighbouring view
 
     def read(self) -> Source:
         """Return the source.
@@ -41,7 +42,7 @@ class Item:
             )
         depth = None if self.depth is None else _fitting(read_depth(self.depth), image, self.depth)
         material = None if self.material is None else _fitting(_read_ids(self.material), image, self.material)
-        return Source(self.name, image, depth=depth, K=self.K, material=material)
+        return Source(self.name, image, depth=depth, K=self.K, material=material, T_0to1=self.T_0to1)
 
 
 def items_of(scene: Scene, raw: Path) -> list[Item]:
@@ -54,6 +55,7 @@ def items_of(scene: Scene, raw: Path) -> list[Item]:
     if len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
         raise DataError(f"scene {scene.name} holds two images called {twice}; rename one of them")
+    neighbours = _neighbours(scene)
     return [
         Item(
             name,
@@ -62,9 +64,22 @@ def items_of(scene: Scene, raw: Path) -> list[Item]:
             raw / scene.material[i] if scene.material[i] else None,
             (int(scene.size[i, 0]), int(scene.size[i, 1])),
             scene.K[i] if np.isfinite(scene.K[i]).all() else None,
+            neighbours.get(i),
         )
         for i, name in enumerate(names)
     ]
+
+
+def _neighbours(scene: Scene) -> dict[int, np.ndarray]:
+    """Return, for each image with a pose, the (4, 4) motion to the camera that it shares most of the scene with."""
+    if scene.H_0to1 is not None or not len(scene.pairs):
+        return {}
+    best: dict[int, tuple[float, int]] = {}
+    for (i, j), overlap in zip(scene.pairs.tolist(), scene.overlap.tolist(), strict=True):
+        for one, other in ((i, j), (j, i)):
+            best[one] = max(best.get(one, (-1.0, 0)), (overlap, -other))
+    posed = np.isfinite(scene.T_w2c).all((1, 2))
+    return {i: scene.T_w2c[-j] @ np.linalg.inv(scene.T_w2c[i]) for i, (_, j) in best.items() if posed[i] and posed[-j]}
 
 
 def _read_ids(path: Path) -> np.ndarray:

@@ -4,7 +4,7 @@ import pytest
 
 from minima_core.data.datasets.synthetic import Synthetic
 from minima_core.evaluation.benchmarks.synthetic_six import SyntheticSix
-from minima_core.licences import allows_commercial_use, combine, join
+from minima_core.licences import APACHE_2_0, MIT, Licence, allows_commercial_use, combine, join, named
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,10 @@ def test_what_a_licence_allows(licence, allowed):
 
 
 def test_combination_is_as_strict_as_its_strictest_part():
-    assert combine([("Apache-2.0", True), ("MIT", True), ("Apache-2.0", True)]) == ("Apache-2.0 AND MIT", True)
-    assert combine([("Apache-2.0", True), ("unknown", True)])[1] is False
-    assert combine([("Apache-2.0", True), ("MIT", False)])[1] is False
+    assert combine([APACHE_2_0, MIT, APACHE_2_0]) == Licence("Apache-2.0 AND MIT", True)
+    assert not combine([APACHE_2_0, named("unknown")]).commercial
+    assert not combine([APACHE_2_0, Licence("MIT", False)]).commercial
+    assert not combine([APACHE_2_0, Licence("LicenseRef-odd", True)]).commercial
 
 
 @pytest.mark.parametrize("made_here", [Synthetic, SyntheticSix])

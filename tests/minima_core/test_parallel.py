@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from minima_core.errors import DataError, MinimaError
-from minima_core.parallel import map_jobs
+from minima_core.parallel import Cluster, map_jobs
 
 
 def square(n: int) -> int:
@@ -42,3 +42,9 @@ def test_the_first_error_is_raised(workers):
 def test_a_killed_worker_is_one_line():
     with pytest.raises(MinimaError, match="a worker process was killed"):
         map_jobs(dies, range(6), workers=2, what="jobs")
+
+
+def test_an_absent_ray_cluster_is_one_line():
+    pytest.importorskip("ray", reason="Ray is an extra: pip install 'minima-pipeline[ray]'")
+    with pytest.raises(MinimaError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
+        Cluster("127.0.0.1:1", workers=1).map_jobs(square, [1], gpus=0, what="jobs")

@@ -12,7 +12,7 @@ import torch
 
 from minima_core import weights
 from minima_core.errors import WeightsError
-from minima_core.weights import Published, Wheel
+from minima_core.published import Published, Wheel
 
 WHEEL = Wheel("some-package", "1.0", "some/w.pt")
 

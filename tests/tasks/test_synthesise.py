@@ -84,6 +84,7 @@ def undisturbed(checkout: Path, modality: str) -> dict[str, str]:
         checkout / "undisturbed",
         modality=modality,
         settings=read_value(f"synthesis.{modality}", ROOT / "params.yaml"),
+        gate=read_value("gate", ROOT / "params.yaml"),
         seed=int(read_value("seed", ROOT / "params.yaml")),
         workers=1,
         scratch=checkout / "other scratch",

@@ -14,8 +14,8 @@ from minima_core.matchers.lightglue import network
 from minima_core.matchers.lightglue.extractors import EXTRACTORS, ExtractorName, Features
 from minima_core.matchers.lightglue.loss import deep_loss
 from minima_core.matchers.lightglue.network import FILES, build, layers
+from minima_core.published import PUBLISHED
 from minima_core.types import IGNORE, Matches
-from minima_core.weights import PUBLISHED
 
 if TYPE_CHECKING:
     from minima_core.data.pairs import PairSource
@@ -100,9 +100,8 @@ class LightGlue(Matcher):
 
 
 def _provenance(*files: str) -> Provenance:
-    entries = [PUBLISHED[name] for name in files]
-    licence, commercial = licences.combine((entry.licence, entry.commercial) for entry in entries)
-    return Provenance({name: PUBLISHED[name].sha256 for name in files}, licence, commercial=commercial)
+    terms = licences.combine(PUBLISHED[name].licence for name in files)
+    return Provenance({name: PUBLISHED[name].sha256 for name in files}, terms)
 
 
 def _as_input(found: Features) -> dict[str, torch.Tensor]:

@@ -35,6 +35,7 @@ class ClosedForm(Engine):
             return self
 
     params: ClosedForm.Params
+    seeded: ClassVar[bool] = True
     encoding: ClassVar[Literal["png", "jpeg95"]] = "png"
 
     def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:

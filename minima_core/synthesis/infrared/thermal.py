@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
@@ -46,6 +46,7 @@ class Thermal(Engine):
         cell: int = Field(ge=4)
 
     params: Thermal.Params
+    seeded: ClassVar[bool] = True
 
     def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:
         params = self.params

@@ -10,7 +10,6 @@ import pytest
 from skimage import data
 
 from minima_core.synthesis.base import MODALITIES, Engine, Source
-from minima_core.synthesis.files import default_settings
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -39,7 +38,8 @@ def engine():
     """Return a maker of engines with their shipped settings, some replaced."""
 
     def make(modality: str, **settings: object) -> Engine:
-        made = MODALITIES.create(modality, {**default_settings(modality), **settings})
+        shipped = MODALITIES.settings(modality, str(settings.get("engine", "")))
+        made = MODALITIES.create(modality, {**shipped, **settings})
         made.setup()
         return made
 
@@ -48,14 +48,16 @@ def engine():
 
 @pytest.fixture(scope="session")
 def complete_source():
-    """Return a maker of sources that have everything: two planes as depth, intrinsics; no materials."""
+    """Return a maker of sources that have everything: two planes as depth, intrinsics, a motion; no materials."""
 
     def make(name: str, image: np.ndarray) -> Source:
         height, width = image.shape[:2]
         ys, xs = np.mgrid[:height, :width]
         K = np.array([[200.0, 0, width / 2], [0, 200.0, height / 2], [0, 0, 1]])
         inverse = 0.2 + 0.0002 * xs + 0.0004 * np.maximum(ys, height / 2)
-        return Source(name, image, depth=(1 / inverse).astype(np.float32), K=K)
+        T_0to1 = np.eye(4)
+        T_0to1[:3, 3] = 0.2, 0.05, 0.1
+        return Source(name, image, depth=(1 / inverse).astype(np.float32), K=K, T_0to1=T_0to1)
 
     return make
 

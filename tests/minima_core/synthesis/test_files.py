@@ -18,7 +18,7 @@ from minima_core.io.depth import write_depth
 from minima_core.io.images import read_image, write_image
 from minima_core.synthesis import files
 from minima_core.synthesis.base import MODALITIES
-from minima_core.synthesis.files import default_settings, synthesise_files
+from minima_core.synthesis.files import synthesise_files
 
 
 @pytest.fixture
@@ -29,17 +29,17 @@ def pictures(tmp_path, photo):
 
 
 def run(given, out, modality="event", seed=0):
-    return synthesise_files(given, out, modality=modality, settings=default_settings(modality), seed=seed)
+    return synthesise_files(given, out, modality=modality, settings=MODALITIES.settings(modality), seed=seed)
 
 
 def test_the_shipped_settings_are_those_of_the_checkout(request):
-    shipped = {m: default_settings(m) for m in MODALITIES.names()}
-    assert shipped == read_value("synthesis", request.config.rootpath / PARAMS)
+    ours = read_value("synthesis", request.config.rootpath / PARAMS)
+    assert {modality: MODALITIES.settings(modality) for modality in MODALITIES.names()} == ours
 
 
 def test_settings_of_an_unknown_modality_are_refused():
     with pytest.raises(ConfigError, match="did you mean 'paint'"):
-        default_settings("paints")
+        MODALITIES.settings("paints")
 
 
 def test_a_folder_keeps_its_tree_and_no_output_hides_another(pictures, tmp_path):
@@ -137,7 +137,7 @@ def test_a_killed_run_goes_on_from_its_record(tmp_path, photo):
     script = """
 import os, signal
 from pathlib import Path
-from minima_core.synthesis import files
+from minima_core.synthesis import base, files
 made = []
 def one(*args, original=files._one):
     if len(made) == files.RECORD_EVERY + 1:
@@ -145,7 +145,7 @@ def one(*args, original=files._one):
     made.append(args)
     return original(*args)
 files._one = one
-files.synthesise_files(Path("in"), Path("out"), modality="event", settings=files.default_settings("event"), seed=0)
+files.synthesise_files(Path("in"), Path("out"), modality="event", settings=base.MODALITIES.settings("event"), seed=0)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL, check=False)
     assert done.returncode == -signal.SIGKILL

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
+import threading
+import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +22,9 @@ from minima_core.io.atomic import UNFINISHED
 from minima_core.io.depth import write_depth
 from minima_core.io.images import read_image, write_image
 from minima_core.manifest import ModalityManifest, SceneEntry, SceneManifest
+from minima_core.parallel import Cluster
 from minima_core.synthesis import runner
 from minima_core.synthesis.base import MODALITIES, Source
-from minima_core.synthesis.files import default_settings
 from minima_core.synthesis.runner import synthesise_index
 
 SIZE = (48, 36)
@@ -55,16 +59,22 @@ def world(tmp_path, photo):
     return tmp_path
 
 
+GATE = {"sure": -99.0, "score": 0.0, "offset": 1000.0, "retries": 2}  # the pictures are too small for the real one
+
+
 def synthesise(world: Path, modality: str, out: str = "out", *, workers: int = 1, seed: int = 0, **settings):
+    gate, cluster = settings.pop("gate", GATE), settings.pop("cluster", None)
     return synthesise_index(
         world / "index",
         world / "raw",
         world / out,
         modality=modality,
-        settings={**default_settings(modality), **settings},
+        settings={**MODALITIES.settings(modality), **settings},
         seed=seed,
         workers=workers,
         scratch=world / "scratch",
+        gate=gate,
+        cluster=cluster,
     )
 
 
@@ -85,7 +95,7 @@ def test_a_shard_holds_what_the_engine_makes(world, engine):
     made = engine("event").synthesise(Source("alpha/009", image), seed=0, modality="event")
     with Shard(world / "out" / "alpha.h5") as shard:
         assert (shard.image("alpha/009") == made.image).all()
-        assert json.loads(shard.drawn("alpha/009")) == made.drawn
+        assert json.loads(shard.drawn("alpha/009")).items() >= made.drawn.items()
 
 
 @pytest.mark.parametrize("modality", MODALITIES.names())
@@ -134,8 +144,10 @@ def test_a_damaged_image_is_named_and_finished_parts_are_kept_and_used(world, mo
 
     bad.write_bytes(whole)
     made: list[str] = []
-    original = runner._make
-    monkeypatch.setattr(runner, "_make", lambda e, item, job: made.append(item.name) or original(e, item, job))
+    first = runner._first_attempts
+    monkeypatch.setattr(
+        runner, "_first_attempts", lambda job, sources: made.extend(s.name for s in sources) or first(job, sources)
+    )
     synthesise(world, "sketch")
     assert made == ["alpha/008", "alpha/009", "alpha/010", "beta/000", "beta/001", "beta/002"]
     assert folder_bytes(world / "out") == folder_bytes(world / "undisturbed")
@@ -222,6 +234,7 @@ def test_an_unknown_modality_is_refused_before_any_work(world):
             seed=0,
             workers=1,
             scratch=world / "scratch",
+            gate=GATE,
         )
     assert not (world / "scratch").exists()
 
@@ -231,3 +244,78 @@ def test_two_images_of_one_id_are_refused(world):
     write_scene(world / "index", replace(scene, image=[scene.image[0], "beta/imgs/000.jpg", scene.image[2]]))
     with pytest.raises(DataError, match="beta/000"):
         synthesise(world, "event")
+
+
+def test_what_the_gate_refuses_is_drawn_anew_then_listed(world, monkeypatch):
+    """The event engine is made to leave two images blank: one at its first attempt only, one always."""
+    honest = MODALITIES.engines("event").get("closed_form")._synthesise_batch
+    seen: dict[str, int] = {}
+
+    def failing(self, sources, rngs):
+        made = honest(self, sources, rngs)
+        for k, source in enumerate(sources):
+            seen[source.name] = seen.get(source.name, 0) + 1
+            if source.name == "alpha/003" or (source.name == "beta/001" and seen[source.name] == 1):
+                made[k] = replace(made[k], image=np.zeros_like(made[k].image))
+        return made
+
+    monkeypatch.setattr(MODALITIES.engines("event").get("closed_form"), "_synthesise_batch", failing)
+    gate = {**GATE, "retries": 2}  # at this size only blanks can be told
+    manifest = synthesise(world, "event", gate=gate)
+    assert manifest.rejected == {"alpha/003": "blank, but its source has structure; 3 attempts"}
+    assert (manifest.gate.rejected, manifest.gate.retried) == (1, 1)
+    assert manifest.gate.at_once + manifest.gate.unjudged == 12 and manifest.gate.rate == pytest.approx(1 / 14)
+    assert seen["alpha/003"] == 3 and seen["beta/001"] == 2 and seen["alpha/000"] == 1
+    with Shard(world / "out" / "alpha.h5") as shard:
+        assert "alpha/003" not in shard and "alpha/002" in shard
+    with Shard(world / "out" / "beta.h5") as shard:
+        assert json.loads(shard.drawn("beta/001"))["attempt"] == 1
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Ray on this machine, started once for the tests that need it."""
+    ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'minima-pipeline[ray]'")
+    cluster = Cluster("", workers=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Ray's own defaults
+        cluster.begin()
+    yield cluster
+    ray.shutdown()
+
+
+def kill_a_ray_worker(stop: threading.Event, killed: list[int]) -> None:
+    """Kill the first process that makes a scene."""
+    import psutil
+
+    while not stop.is_set() and not killed:
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "ray::_make_scene" in " ".join(process.cmdline()):
+                    process.kill()
+                    killed.append(process.pid)
+                    return
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+def test_killing_a_ray_worker_in_the_middle_changes_no_digest(world, cluster):
+    synthesise(world, "paint", "undisturbed")
+    stop, killed = threading.Event(), []
+    thread = threading.Thread(target=kill_a_ray_worker, args=(stop, killed))
+    thread.start()
+    try:
+        synthesise(world, "paint", cluster=cluster)
+    finally:
+        stop.set()
+        thread.join()
+    assert killed
+    assert folder_bytes(world / "out") == folder_bytes(world / "undisturbed")
+
+
+@pytest.mark.slow
+def test_what_is_wrong_on_a_ray_worker_is_said_as_here(world, cluster):
+    bad = world / "raw" / "alpha/imgs/010.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"alpha/imgs/010\.png"):
+        synthesise(world, "sketch", cluster=cluster)

@@ -1,0 +1,130 @@
+"""The geometric quality gate: an image that does not show its source's structure at its place is not let through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import cv2
+import numpy as np
+from pydantic import Field as Setting
+
+from minima_core.checks.structure import Agreement, Field, agreement, depth_fields, image_field
+from minima_core.config import Section
+from minima_core.synthesis.base import Source
+
+COARSE, FINE = 160, 320  # longer side of the fields that are compared: first glance, and where that leaves doubt
+USUAL = 640  # pixels; the offset allowed is that of a picture of this width
+SYMMETRIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "mirrored": lambda image: image[:, ::-1],
+    "upside down": lambda image: image[::-1],
+    "turned by 180 degrees": lambda image: image[::-1, ::-1],
+}
+# finds the matches of two (H, W, 3) uint8 images: (N, 2) points in each
+Match = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class Params(Section):
+    """Settings of the gate, ``gate`` in params.yaml.
+
+    ``sure``: agreement at a first glance that needs no second; ``score``: least agreement, in deviations of the
+    correlation around its peak (a wrong image has 1 to 4); ``offset``: farthest that the peak may lie from zero shift,
+    in pixels of a picture of up to 640 pixels, and more of a wider one; ``retries``: attempts after the first.
+    """
+
+    sure: float
+    score: float
+    offset: Annotated[float, Setting(gt=0)]
+    retries: Annotated[int, Setting(ge=0)]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says of an image.
+
+    Attributes:
+        reason: why it is refused; "" where it passes.
+        score: agreement with its source, None where there is too little structure to say.
+    """
+
+    reason: str = ""
+    score: float | None = None
+
+
+class Gate:
+    """Judges renditions of one source; what it needs of the source is computed once for all attempts."""
+
+    def __init__(self, params: Params, source: Source) -> None:
+        self.params = params
+        self.source = source
+        self._fields: dict[int, list[Field]] = {}
+
+    def judge(self, image: np.ndarray) -> Verdict:
+        """Return the verdict on an (H, W, 3) uint8 rendition.
+
+        Edge orientations of the rendition are correlated with those of the photograph and of its depth, where known:
+        the peak must stand out and lie at zero shift, and no mirror image of the rendition may agree better.
+        """
+        found = self._best(image, COARSE)
+        limit = self.params.offset * max(1.0, max(image.shape[:2]) / USUAL)
+        if found is None:
+            return self._flat(image)
+        if found.score >= self.params.sure and found.offset <= limit:
+            return Verdict("", found.score)
+        found = self._best(image, FINE)
+        if found is None:
+            return self._flat(image)
+        if found.score < self.params.score:
+            return Verdict(f"another structure than its source (agreement {found.score:.1f})", found.score)
+        if found.offset > limit:
+            return Verdict(f"shifted by {found.offset:.0f} px from its source", found.score)
+        for what, warp in SYMMETRIES.items():
+            other = self._best(np.ascontiguousarray(warp(image)), FINE)
+            if other is not None and other.score > found.score:
+                return Verdict(what, found.score)
+        return Verdict("", found.score)
+
+    def _best(self, image: np.ndarray, side: int) -> Agreement | None:
+        """Return the agreement with that side of the source which the rendition follows best; None where flat."""
+        own = image_field(image, side)
+        found = [a for source in self._source(side) if (a := agreement(source, own)) is not None]
+        return max(found, key=lambda a: a.score, default=None)
+
+    def _source(self, side: int) -> list[Field]:
+        if side not in self._fields:
+            depth = [] if self.source.depth is None else depth_fields(self.source.depth, side)
+            self._fields[side] = [image_field(self.source.image, side), *depth]
+        return self._fields[side]
+
+    def _flat(self, image: np.ndarray) -> Verdict:
+        """Return the verdict on an image that cannot be compared: blank, or rightly as flat as its source."""
+        blank = image_field(image, COARSE).energy == 0
+        structured = all(field.energy > 0 for field in self._source(COARSE))
+        return Verdict("blank, but its source has structure" if blank and structured else "")
+
+
+def matcher_error(match: Match, source: np.ndarray, image: np.ndarray, rng: np.random.Generator) -> float:
+    """Return how far a matcher's homography between a source and its warped rendition is from the warp, in pixels.
+
+    A second opinion beside the correlation, for modalities that the matcher can read: the rendition is warped by a
+    drawn homography, matched to the source, and the mean distance of the four corners from where the warp takes them is
+    returned; inf where there are too few matches for a homography.
+
+    Args:
+        match: finds matches.
+        source: (H, W, 3) uint8.
+        image: (H, W, 3) uint8 rendition.
+        rng: draws the warp: each corner moves by up to a tenth of the sides.
+    """
+    height, width = source.shape[:2]
+    square = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float32)
+    moved = (square + rng.uniform(-0.1, 0.1, (4, 2)) * (width, height)).astype(np.float32)
+    H_0to1 = cv2.getPerspectiveTransform(square, moved)
+    mkpts0, mkpts1 = match(source, cv2.warpPerspective(image, H_0to1, (width, height), borderMode=cv2.BORDER_REFLECT))
+    if len(mkpts0) < 4:
+        return float("inf")
+    found, _ = cv2.findHomography(mkpts0.astype(np.float32), mkpts1.astype(np.float32), cv2.USAC_MAGSAC, 3.0)
+    if found is None:
+        return float("inf")
+    return float(np.linalg.norm(cv2.perspectiveTransform(square[None], found)[0] - moved, axis=1).mean())

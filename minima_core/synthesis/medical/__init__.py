@@ -1,0 +1,1 @@
+"""Magnetic resonance: gray by tissue and pulse sequence, under the coil's uneven sensitivity and Rician noise."""

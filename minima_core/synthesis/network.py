@@ -1,0 +1,129 @@
+"""What engines with a network share: where weights come from, precision, batches that fit the memory."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import field_validator
+
+from minima_core import licences
+from minima_core.errors import WeightsError
+from minima_core.io.weights import read_metadata
+from minima_core.licences import Licence
+from minima_core.manifest import file_sha256
+from minima_core.published import PUBLISHED, REPOSITORIES
+from minima_core.synthesis.base import Engine, Rendition, Source, Weights
+from minima_core.weights import fetch, fetch_repository
+
+LARGEST_BATCH = 8
+
+
+class NetworkEngine(Engine):
+    """An engine whose network runs on any torch device; subclasses load it and give it batches."""
+
+    class Params(Engine.Params):
+        """``weights``: ``published``, ``random`` (to try the machinery; validation refuses what they make), or the path
+        of a .safetensors file that was trained here; ``precision``: of the network's arithmetic."""
+
+        weights: str
+        precision: Literal["float32", "float16", "bfloat16"]
+
+        @field_validator("weights")
+        @classmethod
+        def _known(cls, value: str) -> str:
+            if value in {"published", "random"} or value.endswith(".safetensors"):
+                return value
+            raise ValueError("give published, random, or the path of a .safetensors file")
+
+    params: NetworkEngine.Params
+    gpus: ClassVar[float] = 1.0
+    device: torch.device
+
+    @abstractmethod
+    def published(self) -> tuple[str, ...]:
+        """Return the names, in the table of published weights, of all that is loaded with ``weights: published``."""
+
+    @abstractmethod
+    def load(self) -> None:
+        """Make the network, with its weights, on ``self.device`` in ``self.dtype``."""
+
+    def memory(self, width: int, height: int) -> int:
+        """Return about how many bytes one image of this size takes on the device beside the weights."""
+        return 2000 * width * height
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the network's weights and activations."""
+        return getattr(torch, self.params.precision)
+
+    @property
+    def weights(self) -> Weights:
+        """Which weights are in use."""
+        given = self.params.weights
+        return given if given in {"published", "random"} else "local"  # type: ignore[return-value]
+
+    def files(self) -> tuple[str, ...]:
+        """Return the published names of what is loaded with these settings."""
+        return self.published() if self.weights == "published" else ()
+
+    def terms(self) -> Licence:
+        """Return the licence of the engine and its weights together."""
+        parts = [self.licence, *((PUBLISHED.get(name) or REPOSITORIES[name]).licence for name in self.files())]
+        if self.weights == "local":
+            parts.append(licences.named(read_metadata(Path(self.params.weights)).get("licence", "unstated")))
+        return licences.combine(parts)
+
+    def sources(self) -> dict[str, str]:
+        """Return the sha256 of each weight file in use."""
+        if self.weights == "local":
+            return {Path(self.params.weights).name: file_sha256(Path(self.params.weights))}
+        found = {name: file_sha256(path) for name, path in fetch(n for n in self.files() if n in PUBLISHED).items()}
+        for name in self.files():
+            if name in REPOSITORIES:
+                root = fetch_repository(name)
+                paths = sorted(p for p in root.rglob("*") if p.suffix in {".safetensors", ".bin"})
+                found |= {f"{name}/{path.relative_to(root)}": file_sha256(path) for path in paths}
+        return found
+
+    def setup(self, device: str = "cpu") -> None:
+        """Load the network onto a torch device.
+
+        Raises:
+            WeightsError: if its weights cannot be had.
+        """
+        self.device = torch.device(device)
+        self.load()
+
+    def batch_size(self, width: int, height: int) -> int:
+        """Return how many images fit into four fifths of the memory that is free; on a CPU batches gain nothing."""
+        if self.device.type != "cuda":
+            return 1
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return int(np.clip(0.8 * free / self.memory(width, height), 1, LARGEST_BATCH))
+
+    def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:
+        return self._synthesise_batch([source], [rng])[0]
+
+    @abstractmethod
+    def _synthesise_batch(self, sources: Sequence[Source], rngs: Sequence[np.random.Generator]) -> list[Rendition]:
+        """Return the renditions of images of one size."""
+
+
+def local_weights(path: str) -> dict[str, torch.Tensor]:
+    """Return the tensors of a .safetensors file that was trained here.
+
+    Raises:
+        WeightsError: if it is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"cannot read {path}: {error}; train it again or set `weights: published`") from None

@@ -1,0 +1,1 @@
+"""Synthetic-aperture radar: intensity with speckle, in decibels."""

@@ -1,0 +1,93 @@
+"""What the gate lets through, what it refuses, and that refused images are drawn anew and then listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+
+from minima_core.config import PARAMS, checked, read_value
+from minima_core.io.images import read_image
+from minima_core.synthesis.base import MODALITIES, Source
+from minima_core.synthesis.gate import Gate, Params, matcher_error
+
+SIX = ["infrared", "event", "paint", "sketch", "sar", "medical"]  # those that need no depth
+PLANTED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+    "shifted": (lambda image: np.roll(image, 24, 1), "shifted by|another structure"),
+    "mirrored": (lambda image: image[:, ::-1], "another structure|shifted|mirrored"),
+    "upside down": (lambda image: image[::-1], "another structure|shifted|upside down"),
+    "blank": (lambda image: np.full_like(image, 200), "blank"),
+}
+
+
+@pytest.fixture(scope="module")
+def params(request) -> Params:
+    return checked(read_value("gate", request.config.rootpath / PARAMS), Params, "gate")
+
+
+@pytest.fixture(scope="module")
+def sources(shared_photos) -> list[Source]:
+    """Every eighth of the real photographs, 640 pixels wide."""
+
+    def small(path):
+        image = read_image(path)
+        scale = 640 / max(image.shape[:2])
+        return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+    return [Source(path.stem, small(path)) for path in shared_photos[::8]]
+
+
+@pytest.mark.parametrize("modality", SIX)
+def test_good_renditions_of_real_photographs_pass_and_planted_failures_do_not(modality, sources, params):
+    engine = MODALITIES.create(modality, MODALITIES.settings(modality))
+    made = [engine.synthesise(source, seed=0, modality=modality).image for source in sources]
+    gates = [Gate(params, source) for source in sources]
+    assert [gate.judge(image).reason for gate, image in zip(gates, made, strict=True)] == [""] * len(made)
+    for gate, image in zip(gates, made, strict=True):
+        for spoil, reason in PLANTED.values():
+            found = gate.judge(np.ascontiguousarray(spoil(image))).reason
+            assert any(part in found for part in reason.split("|")), (gate.source.name, spoil, found)
+    for k, gate in enumerate(gates):
+        other = cv2.resize(made[(k + 3) % len(made)], made[k].shape[1::-1])
+        assert gate.judge(other).reason
+
+
+def test_a_symmetric_picture_that_was_mirrored_is_found_out(params):
+    """Its mirror image agrees well enough by itself; that the original agrees better gives it away."""
+    half = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (480, 320, 3), dtype=np.uint8), (0, 0), 6)
+    half = cv2.normalize(half, None, 0, 255, cv2.NORM_MINMAX)
+    own = half.copy()
+    own[200:300, 100:200] = half[::-1][200:300, 100:200]  # one side differs
+    picture = np.concatenate([half, own[:, ::-1]], 1)
+    gate = Gate(params.model_copy(update={"sure": 1e9}), Source("a", picture))
+    assert gate.judge(picture).reason == ""
+    assert gate.judge(np.ascontiguousarray(picture[:, ::-1])).reason == "mirrored"
+
+
+def test_a_flat_source_is_not_judged(params):
+    flat = Source("a", np.full((480, 640, 3), 90, np.uint8))
+    assert Gate(params, flat).judge(np.full((480, 640, 3), 7, np.uint8)).reason == ""
+    assert Gate(params, flat).judge(np.full((480, 640, 3), 7, np.uint8)).score is None
+
+
+def test_a_flat_depth_excuses_a_flat_rendition(params, photo):
+    """A wall seen head on has texture in the photograph and none in its depth."""
+    wall = Source("a", photo, depth=np.full(photo.shape[:2], 3.0, np.float32))
+    assert Gate(params, wall).judge(np.zeros_like(photo)).reason == ""
+    assert Gate(params, Source("a", photo)).judge(np.zeros_like(photo)).reason
+
+
+def test_a_matcher_measures_the_known_warp(photo):
+    def orb(image0, image1):
+        finder = cv2.ORB_create(1000)
+        (kpts0, desc0), (kpts1, desc1) = (finder.detectAndCompute(image, None) for image in (image0, image1))
+        found = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(desc0, desc1)
+        points = np.array([[kpts0[m.queryIdx].pt, kpts1[m.trainIdx].pt] for m in found])
+        return points[:, 0], points[:, 1]
+
+    rng = np.random.default_rng(0)
+    assert matcher_error(orb, photo, photo, rng) < 2
+    assert matcher_error(orb, photo, np.roll(photo, 20, 1), rng) > 10
+    assert matcher_error(lambda *_: (np.zeros((0, 2)), np.zeros((0, 2))), photo, photo, rng) == float("inf")
