@@ -172,3 +172,17 @@ class PainterReport(_Report):
     final: dict[str, float]  # last values of the curves
     seconds: float
     weights_sha256: str
+
+
+class InfraredTrainingReport(_Report):
+    """The adapter of an infrared engine was trained."""
+
+    stage: Literal["pretrain_infrared"] = "pretrain_infrared"
+    pairs: int
+    validation_pairs: int
+    steps: int
+    skipped_steps: int
+    final: dict[str, float]  # last values of the curves
+    seconds: float
+    adapter_sha256: str
+    licence: str

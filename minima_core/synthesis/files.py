@@ -18,6 +18,8 @@ from minima_core.io.images import find_images, write_image
 from minima_core.manifest import file_sha256
 from minima_core.progress import track
 from minima_core.synthesis.base import MODALITIES, Engine
+from minima_core.synthesis.gate import Params as GateParams
+from minima_core.synthesis.gate import judge, shipped
 from minima_core.synthesis.sources import Item
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,8 @@ def synthesise_files(
 ) -> list[Path]:
     """Make ``modality`` of a picture, or of all under a folder, keeping its tree; return the outputs.
 
-    They are ``.png`` where the engine asks for it, else JPEG of quality 95. An output that an earlier run made from the
+    Each passes the quality gate with its shipped settings; one that does not is left out with a warning. They are
+    ``.png`` where the engine asks for it, else JPEG of quality 95. An output that an earlier run made from the
     same bytes, settings and seed stays, and is returned too. Beside a picture ``<stem>.h5`` (data set ``depth``) may
     give its depth and ``<stem>.txt`` (first line fx,fy,cx,cy) its intrinsics.
 
@@ -65,6 +68,7 @@ def synthesise_files(
         "engine": settings["engine"],
         "params": engine.params.model_dump(mode="json"),
         "seed": seed,
+        "gate": shipped().model_dump(),
         "licence": engine.terms().name,
         "commercial": engine.terms().commercial,
         "weights": engine.weights,
@@ -137,9 +141,13 @@ def _one(engine: Engine, image: Path, root: Path, target: Path, before: _Made | 
     source = digest([by, item.name, *(file_sha256(path) for path in beside)])
     if before is not None and before.source == source and target.is_file() and file_sha256(target) == before.output:
         return before
-    rendition = engine.synthesise(item.read(), seed=by["seed"], modality=by["modality"])
-    write_image(target, rendition.image)
-    return _Made(source=source, output=file_sha256(target), drawn=rendition.drawn, by=by)
+    how = {"seed": by["seed"], "modality": by["modality"]}
+    read = item.read()
+    found = judge(engine, read, engine.synthesise(read, **how), GateParams(**by["gate"]), **how)
+    if found.refused:
+        raise Unavailable(f"the {by['modality']} image of {item.name} is not like its source: {found.refused}")
+    write_image(target, found.rendition.image)
+    return _Made(source=source, output=file_sha256(target), drawn=found.rendition.drawn, by=by)
 
 
 def _item(image: Path, name: str) -> Item:

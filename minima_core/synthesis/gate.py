@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import resources
 from typing import Annotated
 
 import cv2
 import numpy as np
+from omegaconf import OmegaConf
 from pydantic import Field as Setting
 
 from minima_core.checks.structure import Agreement, Field, agreement, depth_fields, image_field
-from minima_core.config import Section
-from minima_core.synthesis.base import Source
+from minima_core.config import Section, checked
+from minima_core.synthesis.base import Engine, Rendition, Source
 
 COARSE, FINE = 160, 320  # longer side of the fields that are compared: first glance, and where that leaves doubt
 USUAL = 640  # pixels; the offset allowed is that of a picture of this width
@@ -37,6 +39,12 @@ class Params(Section):
     score: float
     offset: Annotated[float, Setting(gt=0)]
     retries: Annotated[int, Setting(ge=0)]
+
+
+def shipped() -> Params:
+    """Return the shipped settings, for users without a params.yaml."""
+    text = (resources.files("minima_core.synthesis") / "gate.yaml").read_text(encoding="utf-8")
+    return checked(OmegaConf.to_container(OmegaConf.create(text)), Params, "gate.yaml")
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,11 @@ class Gate:
         """Return the verdict on an (H, W, 3) uint8 rendition.
 
         Edge orientations of the rendition are correlated with those of the photograph and of its depth, where known:
-        the peak must stand out and lie at zero shift, and no mirror image of the rendition may agree better.
+        the peak must stand out and lie at zero shift, and no mirror image of the rendition may agree better. Pictures
+        whose sides are all below 320 pixels hold too little for that; of them only blank ones are refused.
         """
+        if max(image.shape[:2]) < FINE:
+            return self._flat(image)
         found = self._best(image, COARSE)
         limit = self.params.offset * max(1.0, max(image.shape[:2]) / USUAL)
         if found is None:
@@ -102,6 +113,33 @@ class Gate:
         blank = image_field(image, COARSE).energy == 0
         structured = all(field.energy > 0 for field in self._source(COARSE))
         return Verdict("blank, but its source has structure" if blank and structured else "")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A rendition after the gate: the last one made, what the gate says of it, and which attempt it was."""
+
+    rendition: Rendition
+    verdict: Verdict
+    attempt: int
+
+    @property
+    def refused(self) -> str:
+        """Why every attempt was refused, and how many there were; "" for an image that passed."""
+        if not self.verdict.reason:
+            return ""
+        return f"{self.verdict.reason}; {self.attempt + 1} attempts" if self.attempt else self.verdict.reason
+
+
+def judge(engine: Engine, source: Source, first: Rendition, params: Params, *, seed: int, modality: str) -> Judged:
+    """Return an image after the gate; one that is refused is made again with another seed, as often as allowed."""
+    gate = Gate(params, source)
+    found = Judged(first, gate.judge(first.image), 0)
+    while found.verdict.reason and engine.seeded and found.attempt < params.retries:
+        attempt = found.attempt + 1
+        made = engine.synthesise(source, seed=seed, modality=modality, attempt=attempt)
+        found = Judged(made, gate.judge(made.image), attempt)
+    return found
 
 
 def matcher_error(match: Match, source: np.ndarray, image: np.ndarray, rng: np.random.Generator) -> float:

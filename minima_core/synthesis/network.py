@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,6 +98,7 @@ class NetworkEngine(Engine):
             WeightsError: if its weights cannot be had.
         """
         self.device = torch.device(device)
+        self._busy = threading.Lock()
         self.load()
 
     def batch_size(self, width: int, height: int) -> int:
@@ -105,6 +107,13 @@ class NetworkEngine(Engine):
             return 1
         free, _ = torch.cuda.mem_get_info(self.device)
         return int(np.clip(0.8 * free / self.memory(width, height), 1, LARGEST_BATCH))
+
+    def synthesise_batch(
+        self, sources: Sequence[Source], *, seed: int, modality: str, attempt: int = 0
+    ) -> list[Rendition]:
+        """Return renditions, for one thread at a time: schedulers of diffusion models have a state."""
+        with self._busy, torch.inference_mode():
+            return super().synthesise_batch(sources, seed=seed, modality=modality, attempt=attempt)
 
     def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:
         return self._synthesise_batch([source], [rng])[0]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from minima_core.parallel import Cluster, map_jobs
 from minima_core.progress import track
 from minima_core.provenance import code_digest
 from minima_core.synthesis.base import MODALITIES, Engine, Rendition, Source, engine_at_work
-from minima_core.synthesis.gate import Gate, Verdict
+from minima_core.synthesis.gate import Judged, judge
 from minima_core.synthesis.gate import Params as GateParams
 from minima_core.synthesis.sources import Item, items_of
 
@@ -192,14 +190,10 @@ def _make_part(job: _Job) -> None:
 
 
 def _stream_parts(jobs: Sequence[_Job], *, what: str = "", done: int = 0) -> None:
-    """Make parts with a network on a GPU, while threads read what comes next and judge, encode and write what is made.
-
-    The network works for one thread at a time, because schedulers of diffusion models have a state.
-    """
-    network = threading.Lock()
+    """Make parts with a network on a GPU, while threads read what comes next and judge, encode and write the rest."""
 
     def finish(job: _Job, sources: list[Source], made: list[Rendition | Unavailable]) -> None:
-        write_shard(job.part, _judged(job, sources, made, network))
+        write_shard(job.part, _judged(job, sources, made))
 
     with ThreadPoolExecutor() as pool:
         waiting = iter(jobs)
@@ -209,9 +203,7 @@ def _stream_parts(jobs: Sequence[_Job], *, what: str = "", done: int = 0) -> Non
             for ahead in itertools.islice(waiting, AHEAD + 1 - len(reading)):
                 reading.append([pool.submit(item.read) for item in ahead.items])
             sources = [future.result() for future in reading.popleft()]
-            with network:
-                made = _first_attempts(job, sources)
-            writing.append(pool.submit(finish, job, sources, made))
+            writing.append(pool.submit(finish, job, sources, _first_attempts(job, sources)))
             while len(writing) > AHEAD:
                 writing.popleft().result()
         for future in writing:
@@ -242,41 +234,29 @@ def _batch(engine: Engine, job: _Job, sources: list[Source]) -> list[Rendition |
     return [made for source in sources for made in _batch(engine, job, [source])]
 
 
-def _judged(
-    job: _Job,
-    sources: Sequence[Source],
-    made: Sequence[Rendition | Unavailable],
-    network: AbstractContextManager[Any] | None = None,
-) -> Iterator[Entry]:
-    """Yield each image's record after the gate; what it refuses is drawn anew, up to its limit, under the lock."""
+def _judged(job: _Job, sources: Sequence[Source], made: Sequence[Rendition | Unavailable]) -> Iterator[Entry]:
+    """Yield each image's record after the gate."""
     engine = job.engine()
     for source, first in zip(sources, made, strict=True):
         if isinstance(first, Unavailable):
             yield Entry(source.name, b"", json.dumps({"failed": str(first)}))
             continue
-        gate = Gate(job.gate, source)
-        attempt, rendition, verdict = 0, first, gate.judge(first.image)
-        while verdict.reason and engine.seeded and attempt < job.gate.retries:
-            attempt += 1
-            with network or nullcontext():
-                rendition = engine.synthesise(source, seed=job.seed, modality=job.modality, attempt=attempt)
-            verdict = gate.judge(rendition.image)
-        if verdict.reason:
-            tried = f"{verdict.reason}; {attempt + 1} attempts" if engine.seeded else verdict.reason
-            yield Entry(source.name, b"", json.dumps({"rejected": tried}))
+        found = judge(engine, source, first, job.gate, seed=job.seed, modality=job.modality)
+        if found.refused:
+            yield Entry(source.name, b"", json.dumps({"rejected": found.refused}))
         else:
-            yield _entry(engine, source.name, rendition, verdict, attempt)
+            yield _entry(engine, source.name, found)
 
 
-def _entry(engine: Engine, name: str, rendition: Rendition, verdict: Verdict, attempt: int) -> Entry:
+def _entry(engine: Engine, name: str, found: Judged) -> Entry:
     """Return the record of an image that passed."""
-    facts = {**rendition.drawn, "attempt": attempt}
-    if verdict.score is not None:
-        facts["agreement"] = round(verdict.score, 2)
+    facts = {**found.rendition.drawn, "attempt": found.attempt}
+    if found.verdict.score is not None:
+        facts["agreement"] = round(found.verdict.score, 2)
     raw = b""
-    if rendition.raw is not None:
-        raw, facts["raw_range"] = encode_raw(rendition.raw)
-    return Entry(name, encode(rendition, engine), json.dumps(facts, sort_keys=True), raw)
+    if found.rendition.raw is not None:
+        raw, facts["raw_range"] = encode_raw(found.rendition.raw)
+    return Entry(name, encode(found.rendition, engine), json.dumps(facts, sort_keys=True), raw)
 
 
 def _merge(path: Path, parts: list[Path]) -> list[Entry]:

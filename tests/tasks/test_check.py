@@ -48,6 +48,7 @@ def test_known_names_give_the_same_file_whatever_they_are(write, tmp_path):
         ({"dataset": {"name": "synthetics"}}, "unknown data set: 'synthetics'.*did you mean 'synthetic'"),
         ({"modalities": []}, "modalities must name at least one"),
         ({"modalities": ["event", "event"]}, "modalities names one twice"),
+        ({"licence_policy": "permisive"}, "did you mean 'permissive'"),
     ],
 )
 def test_a_wrong_name_is_one_line_with_the_right_one(write, changes, words):

@@ -207,6 +207,18 @@ def test_too_many_failed_images_are_refused(world):
     refused(world, ["event"], "event", "left out at most 2%")
 
 
+def test_images_that_the_gate_refused_count_as_left_out(world):
+    world.write_shard("event", "yard", {"yard/002": None})
+    world.write_modality("event", rejected={"yard/002": "blank"})
+    world.write_shard("event", "yard", {"yard/002": None})
+    refused(world, ["event"], "event", "left out at most 2%")
+
+
+def test_what_random_weights_made_is_refused(world):
+    world.write_modality("event", weights="random")
+    refused(world, ["event"], "event", "random weights", "weights: published")
+
+
 def test_nan_depth_names_the_file(world):
     depth = world.pictures["court/001"][1].copy()
     depth[3, 4] = np.nan

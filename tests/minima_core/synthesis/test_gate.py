@@ -11,7 +11,7 @@ import pytest
 from minima_core.config import PARAMS, checked, read_value
 from minima_core.io.images import read_image
 from minima_core.synthesis.base import MODALITIES, Source
-from minima_core.synthesis.gate import Gate, Params, matcher_error
+from minima_core.synthesis.gate import Gate, Params, matcher_error, shipped
 
 SIX = ["infrared", "event", "paint", "sketch", "sar", "medical"]  # those that need no depth
 PLANTED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
@@ -25,6 +25,10 @@ PLANTED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
 @pytest.fixture(scope="module")
 def params(request) -> Params:
     return checked(read_value("gate", request.config.rootpath / PARAMS), Params, "gate")
+
+
+def test_the_shipped_settings_are_those_of_the_checkout(params):
+    assert shipped() == params
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +78,17 @@ def test_a_flat_source_is_not_judged(params):
 
 def test_a_flat_depth_excuses_a_flat_rendition(params, photo):
     """A wall seen head on has texture in the photograph and none in its depth."""
+    photo = cv2.resize(photo, (640, 480))
     wall = Source("a", photo, depth=np.full(photo.shape[:2], 3.0, np.float32))
     assert Gate(params, wall).judge(np.zeros_like(photo)).reason == ""
     assert Gate(params, Source("a", photo)).judge(np.zeros_like(photo)).reason
+
+
+def test_a_small_picture_is_refused_only_where_it_is_blank(params, photo):
+    small = photo[:90, :120]
+    gate = Gate(params, Source("a", small))
+    assert gate.judge(np.ascontiguousarray(small[:, ::-1])).reason == ""
+    assert "blank" in gate.judge(np.zeros_like(small)).reason
 
 
 def test_a_matcher_measures_the_known_warp(photo):
