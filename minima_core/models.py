@@ -118,7 +118,7 @@ def load_matcher(model: str | Path, device: str = "cpu") -> LoadedMatcher:
         plugin, settings = PUBLISHED_MODELS[name]
         matcher = create(plugin, settings, name)
         origin = matcher.load_published()
-        return LoadedMatcher(name, matcher.to(device).eval(), origin.licence)
+        return LoadedMatcher(name, matcher.to(device).eval(), origin.licence.name)
     if name.startswith(REGISTRY):
         with TemporaryDirectory() as downloaded:
             matcher, card = read_model(_from_registry(name, Path(downloaded)), device)

@@ -55,7 +55,7 @@ class Agreement:
 
 def image_field(image: np.ndarray, side: int = SIDE) -> Field:
     """Return the field of an (H, W, 3) or (H, W) uint8 image, computed at this longer side."""
-    return _field(image, 255.0, side)
+    return _field(image, 255.0, side, image.shape)
 
 
 def depth_fields(depth: np.ndarray, side: int = SIDE) -> list[Field]:
@@ -64,17 +64,20 @@ def depth_fields(depth: np.ndarray, side: int = SIDE) -> list[Field]:
     The first is that of the inverse depth, which a depth rendition follows; the second has its two slopes beside it, so
     that creases between surfaces count as edges, which a normal map shows and a depth rendition hardly does.
     """
+    shape = depth.shape
+    step = max(1, max(shape) // side)  # no finer than the field
+    depth = depth[::step, ::step]
     known = depth > 0
     if not known.any():
         return []
     inverse = np.where(known, 1.0 / np.where(known, depth, 1.0), 0.0).astype(np.float32)
     low, high = np.percentile(inverse[known], [1, 99])
     inverse = np.where(known, np.clip((inverse - low) / max(high - low, 1e-9), 0, 1), 0).astype(np.float32)
-    smooth = cv2.GaussianBlur(inverse, (0, 0), 2)
+    smooth = cv2.GaussianBlur(inverse, (0, 0), max(2 / step, 0.5))
     slopes = np.stack(np.gradient(smooth), -1)
     typical = 3.0 * float(np.median(np.abs(slopes).sum(-1))) + 1e-6
     creased = np.concatenate([inverse[..., None], np.tanh(slopes / typical) / 2 + 0.5], -1)
-    return [_field(inverse, 1.0, side), _field(creased, 1.0, side)]
+    return [_field(inverse, 1.0, side, shape), _field(creased, 1.0, side, shape)]
 
 
 def agreement(source: Field, other: Field) -> Agreement | None:
@@ -106,9 +109,9 @@ def _radius(window: int) -> np.ndarray:
     return np.hypot(shifts[:, None], shifts)
 
 
-def _field(image: np.ndarray, top: float, side: int) -> Field:
-    """Return the field of an image whose values end at ``top``."""
-    height, width = image.shape[:2]
+def _field(image: np.ndarray, top: float, side: int, shape: tuple[int, ...]) -> Field:
+    """Return the field of an image whose values end at ``top``; ``shape`` is that before it was made smaller."""
+    height, width = shape[:2]
     scale = max(height, width) / side
     size = (max(round(width / scale), 1), max(round(height / scale), 1))
     small: np.ndarray = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) / top

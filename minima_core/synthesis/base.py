@@ -22,6 +22,7 @@ from minima_core.licences import APACHE_2_0, Licence
 from minima_core.plugins import Plugins
 from minima_core.random import rng
 
+RGBColour = tuple[int, int, int]
 Weights = Literal["none", "published", "random", "local"]
 
 
@@ -76,6 +77,8 @@ class Engine(ABC):
 
     licence: ClassVar[Licence] = APACHE_2_0  # of the engine itself
     encoding: ClassVar[Literal["png", "jpeg95"]] = "jpeg95"  # png where JPEG would smear (few colours, thin lines)
+    reads: ClassVar[frozenset[str]] = frozenset({"depth", "material"})  # what it looks at beside picture and camera
+    palette: ClassVar[tuple[RGBColour, ...]] = ()  # the only colours of its pictures, where they are at most four
     seeded: ClassVar[bool] = False  # whether another seed gives another picture
     raw: ClassVar[bool] = False  # whether it keeps raw values beside its pictures
     gpus: ClassVar[float] = 0.0  # share of a GPU that one process of it can use; 0 for engines without a network

@@ -142,7 +142,7 @@ def _one(engine: Engine, image: Path, root: Path, target: Path, before: _Made | 
     if before is not None and before.source == source and target.is_file() and file_sha256(target) == before.output:
         return before
     how = {"seed": by["seed"], "modality": by["modality"]}
-    read = item.read()
+    read = item.read(engine.reads)
     found = judge(engine, read, engine.synthesise(read, **how), GateParams(**by["gate"]), **how)
     if found.refused:
         raise Unavailable(f"the {by['modality']} image of {item.name} is not like its source: {found.refused}")

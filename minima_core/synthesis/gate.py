@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from typing import Annotated
@@ -77,12 +77,12 @@ class Gate:
         """
         if max(image.shape[:2]) < FINE:
             return self._flat(image)
-        found = self._best(image, COARSE)
         limit = self.params.offset * max(1.0, max(image.shape[:2]) / USUAL)
-        if found is None:
-            return self._flat(image)
-        if found.score >= self.params.sure and found.offset <= limit:
-            return Verdict("", found.score)
+        glance = image_field(image, COARSE)
+        for source in self._source(COARSE):  # the photograph first: its field costs least
+            found = agreement(source, glance)
+            if found is not None and found.score >= self.params.sure and found.offset <= limit:
+                return Verdict("", found.score)
         found = self._best(image, FINE)
         if found is None:
             return self._flat(image)
@@ -90,6 +90,8 @@ class Gate:
             return Verdict(f"another structure than its source (agreement {found.score:.1f})", found.score)
         if found.offset > limit:
             return Verdict(f"shifted by {found.offset:.0f} px from its source", found.score)
+        if found.score >= self.params.sure:
+            return Verdict("", found.score)
         for what, warp in SYMMETRIES.items():
             other = self._best(np.ascontiguousarray(warp(image)), FINE)
             if other is not None and other.score > found.score:
@@ -102,11 +104,15 @@ class Gate:
         found = [a for source in self._source(side) if (a := agreement(source, own)) is not None]
         return max(found, key=lambda a: a.score, default=None)
 
-    def _source(self, side: int) -> list[Field]:
-        if side not in self._fields:
-            depth = [] if self.source.depth is None else depth_fields(self.source.depth, side)
-            self._fields[side] = [image_field(self.source.image, side), *depth]
-        return self._fields[side]
+    def _source(self, side: int) -> Iterator[Field]:
+        """Yield the fields of the photograph and of its depth, each made when it is first asked for."""
+        known = self._fields.setdefault(side, [])
+        if not known:
+            known.append(image_field(self.source.image, side))
+        yield known[0]
+        if len(known) == 1 and self.source.depth is not None:
+            known += depth_fields(self.source.depth, side)
+        yield from known[1:]
 
     def _flat(self, image: np.ndarray) -> Verdict:
         """Return the verdict on an image that cannot be compared: blank, or rightly as flat as its source."""

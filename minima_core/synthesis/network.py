@@ -42,6 +42,7 @@ class NetworkEngine(Engine):
             raise ValueError("give published, random, or the path of a .safetensors file")
 
     params: NetworkEngine.Params
+    reads: ClassVar[frozenset[str]] = frozenset()
     gpus: ClassVar[float] = 1.0
     device: torch.device
 

@@ -18,7 +18,7 @@ from minima_core.data.index import index_digest, read_scene
 from minima_core.data.shards import Entry, Shard, write_shard
 from minima_core.errors import DataError, Unavailable
 from minima_core.io.atomic import whole_folder
-from minima_core.io.images import encode_jpeg, encode_png, encode_raw
+from minima_core.io.images import encode_jpeg, encode_palette_png, encode_png, encode_raw
 from minima_core.manifest import GateCounts, ModalityManifest, SceneManifest
 from minima_core.parallel import Cluster, map_jobs
 from minima_core.progress import track
@@ -142,6 +142,8 @@ def synthesise_index(
 
 def encode(image: Rendition, engine: Engine) -> bytes:
     """Return a rendition's bytes in the engine's encoding."""
+    if engine.palette:
+        return encode_palette_png(image.image, engine.palette)
     return encode_png(image.image) if engine.encoding == "png" else encode_jpeg(image.image, 95)
 
 
@@ -185,7 +187,8 @@ def _make_scene(jobs: Sequence[_Job]) -> None:
 
 
 def _make_part(job: _Job) -> None:
-    sources = [item.read() for item in job.items]
+    reads = job.engine().reads
+    sources = [item.read(reads) for item in job.items]
     write_shard(job.part, _judged(job, sources, _first_attempts(job, sources)))
 
 
@@ -201,7 +204,7 @@ def _stream_parts(jobs: Sequence[_Job], *, what: str = "", done: int = 0) -> Non
         writing: deque[Future[None]] = deque()
         for job in track(jobs, what, done=done) if what else jobs:
             for ahead in itertools.islice(waiting, AHEAD + 1 - len(reading)):
-                reading.append([pool.submit(item.read) for item in ahead.items])
+                reading.append([pool.submit(item.read, ahead.engine().reads) for item in ahead.items])
             sources = [future.result() for future in reading.popleft()]
             writing.append(pool.submit(finish, job, sources, _first_attempts(job, sources)))
             while len(writing) > AHEAD:

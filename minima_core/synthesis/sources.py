@@ -14,6 +14,8 @@ from minima_core.io.depth import read_depth
 from minima_core.io.images import read_image
 from minima_core.synthesis.base import Source
 
+FILES = frozenset({"depth", "material"})  # that may lie beside a picture
+
 
 @dataclass(frozen=True)
 class Item:
@@ -27,8 +29,8 @@ class Item:
     K: np.ndarray | None = None
     T_0to1: np.ndarray | None = None  # to the camera of a neighbouring view
 
-    def read(self) -> Source:
-        """Return the source.
+    def read(self, files: frozenset[str] = FILES) -> Source:
+        """Return the source, with those of its files beside the picture that are asked for.
 
         Raises:
             DataError: naming the file that is missing, damaged or of another size than its image.
@@ -40,8 +42,10 @@ class Item:
                 f"{self.image} is {size[0]} x {size[1]} but its index says {self.size[0]} x {self.size[1]}; "
                 f"make the index again with {redo('index')}"
             )
-        depth = None if self.depth is None else _fitting(read_depth(self.depth), image, self.depth)
-        material = None if self.material is None else _fitting(_read_ids(self.material), image, self.material)
+        depth_file = self.depth if "depth" in files else None
+        material_file = self.material if "material" in files else None
+        depth = None if depth_file is None else _fitting(read_depth(depth_file), image, depth_file)
+        material = None if material_file is None else _fitting(_read_ids(material_file), image, material_file)
         return Source(self.name, image, depth=depth, K=self.K, material=material, T_0to1=self.T_0to1)
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from pydantic import model_validator
 
-from minima_core.synthesis.base import Engine, Rendition, Source
+from minima_core.synthesis.base import Engine, Rendition, RGBColour, Source
 
 RISE, FALL, PAPER = (0, 0, 255), (255, 0, 0), (255, 255, 255)  # RGB: blue, red, white
 
@@ -35,7 +35,9 @@ class ClosedForm(Engine):
             return self
 
     params: ClosedForm.Params
+    reads: ClassVar[frozenset[str]] = frozenset()
     seeded: ClassVar[bool] = True
+    palette: ClassVar[tuple[RGBColour, ...]] = (PAPER, RISE, FALL)
     encoding: ClassVar[Literal["png", "jpeg95"]] = "png"
 
     def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:

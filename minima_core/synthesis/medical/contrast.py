@@ -56,6 +56,7 @@ class Contrast(Engine):
         noise: Range
 
     params: Contrast.Params
+    reads: ClassVar[frozenset[str]] = frozenset()
     seeded: ClassVar[bool] = True
 
     def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:

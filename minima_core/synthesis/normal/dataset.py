@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +27,7 @@ class DatasetNormal(Engine):
         radii: tuple[int, ...] = Field(min_length=1)
 
     params: DatasetNormal.Params
+    reads: ClassVar[frozenset[str]] = frozenset({"depth"})
 
     def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:  # noqa: ARG002, nothing is drawn
         if source.depth is None:

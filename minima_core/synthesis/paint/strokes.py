@@ -32,6 +32,7 @@ class Strokes(Engine):
         relief: float = Field(ge=0, lt=1)
 
     params: Strokes.Params
+    reads: ClassVar[frozenset[str]] = frozenset()
     seeded: ClassVar[bool] = True
     encoding: ClassVar[Literal["png", "jpeg95"]] = "jpeg95"
 

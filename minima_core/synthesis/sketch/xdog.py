@@ -32,6 +32,7 @@ class XDoG(Engine):
         flow: float = Field(ge=0)
 
     params: XDoG.Params
+    reads: ClassVar[frozenset[str]] = frozenset()
     encoding: ClassVar[Literal["png", "jpeg95"]] = "png"
 
     def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:  # noqa: ARG002, nothing is drawn

@@ -11,7 +11,18 @@ import pytest
 from PIL import Image
 
 from minima_core.errors import DataError
-from minima_core.io.images import decode, encode_jpeg, encode_png, find_images, image_size, read_image, write_image
+from minima_core.io.images import (
+    decode,
+    decode_raw,
+    encode_jpeg,
+    encode_palette_png,
+    encode_png,
+    encode_raw,
+    find_images,
+    image_size,
+    read_image,
+    write_image,
+)
 
 RAMP = np.linspace(0, 255, 40 * 60 * 3).reshape(40, 60, 3).astype(np.uint8)
 
@@ -166,3 +177,18 @@ def test_a_name_that_is_not_utf_8_is_one_line(tmp_path):
     with pytest.raises(DataError, match=r"bad\\udcff\.png' is not UTF-8; rename the file") as caught:
         read_image(path)
     str(caught.value).encode()
+
+
+def test_a_palette_png_holds_the_same_picture_in_fewer_bytes():
+    palette = ((255, 255, 255), (0, 0, 255), (255, 0, 0))
+    image = np.array(palette, np.uint8)[np.random.default_rng(0).integers(0, 3, (37, 51))]
+    data = encode_palette_png(image, palette)
+    assert (decode(data) == image).all() and (read_image(data) == image).all()
+    assert len(data) < len(encode_png(image))
+    assert data == encode_palette_png(image.copy(), palette)
+
+
+@pytest.mark.parametrize("values", [np.linspace(-3, 8, 600).reshape(20, 30), np.full((4, 5), 2.5)])
+def test_raw_values_come_back_to_a_65535th_of_their_range(values):
+    data, span = encode_raw(values.astype(np.float32))
+    assert np.abs(decode_raw(data, span) - values).max() <= (span[1] - span[0]) / 65535 + 1e-6

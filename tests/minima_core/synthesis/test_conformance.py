@@ -11,16 +11,18 @@ import pytest
 from minima_core.errors import ConfigError, Unavailable
 from minima_core.licences import allows_commercial_use
 from minima_core.synthesis.base import MODALITIES
+from minima_core.synthesis.sources import FILES
 
 ENGINES = [(m, e) for m in MODALITIES.names() for e in MODALITIES.engines(m).names()]
+QUICK = {"weights": "random", "load_size": 256}
 SIX = ["depth", "event", "infrared", "normal", "paint", "sketch"]
 NEED_DEPTH = {("depth", "dataset"), ("event", "motion"), ("normal", "dataset")}
 
 
 def settings(name):
-    """Shipped settings; networks get small random weights, so that nothing is fetched."""
+    """Shipped settings; networks get small random weights, so that nothing is fetched, and small pictures."""
     shipped = MODALITIES.settings(*name)
-    return {**shipped, "weights": "random"} if "weights" in shipped else shipped
+    return shipped | {key: value for key, value in QUICK.items() if key in shipped}
 
 
 @pytest.fixture(params=ENGINES, ids=["/".join(pair) for pair in ENGINES])
@@ -57,6 +59,14 @@ def test_same_seed_and_name_give_the_same_picture_whatever_came_before(subject, 
     make(subject, name, complete_source("b/7", photo[::-1].copy()))
     again = make(subject, name, source)
     assert (first.image == again.image).all() and first.drawn == again.drawn
+
+
+def test_what_an_engine_does_not_read_changes_nothing(subject, name, photo, complete_source):
+    """The runner leaves files unread that an engine does not name."""
+    source = replace(complete_source("a/0", photo), material=np.full(photo.shape[:2], 2, np.uint8))
+    spared = dict.fromkeys(FILES - subject.reads)
+    assert subject.reads <= FILES
+    assert (make(subject, name, source).image == make(subject, name, replace(source, **spared)).image).all()
 
 
 def test_input_is_left_alone(subject, name, photo, complete_source):
@@ -112,7 +122,8 @@ def test_several_at_once_are_as_each_alone(subject, name, photo, complete_source
     for source, made in zip(sources, together, strict=True):
         alone = make(subject, name, source)
         assert made.drawn == alone.drawn
-        assert np.abs(made.image.astype(int) - alone.image).max() <= 2  # a network's batches round differently
+        # batches of a network round differently; one step of the depth colours moves a channel by up to 3
+        assert np.abs(made.image.astype(int) - alone.image).max() <= 3
 
 
 def test_another_attempt_draws_anew_where_anything_is_drawn(subject, name, photo, complete_source):
