@@ -1,10 +1,10 @@
 """How fast synthesis is: `python benchmarks/synthesis.py [--engines all] [--sizes 640x480 1600x1200] [--device cpu]`.
 
 For each engine the whole stage (read, make, judge, encode, write) over pictures on disk, in one process and with all
-cores, against the ceiling: the same computation alone, in this process, pictures in memory. Times are wall-clock, so the
-machine should be otherwise idle. The pictures are photographs that scikit-image ships; depth, materials and poses are
-made up, with holes, steps and tilted planes. Networks run with small random weights unless `--weights published` is
-given: their rows then say what the machinery costs, not what the published networks do.
+cores, against the ceiling: the same computation alone, in this process, pictures in memory. Times are wall-clock, so
+the machine should be otherwise idle. The pictures are photographs that scikit-image ships; depth, materials and poses
+are made up, with holes, steps and tilted planes. Networks run with small random weights unless `--weights published`
+is given: their rows then say what the machinery costs, not what the published networks do.
 """
 
 from __future__ import annotations

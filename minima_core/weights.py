@@ -89,7 +89,7 @@ def fetch_repository(name: str) -> Path:
             entry.repo,
             revision=entry.revision,
             cache_dir=cache_folder() / "hub",
-            ignore_patterns=["*.fp16.*", "*.non_ema.*", "flax_model*", "tf_model*"],
+            ignore_patterns=["*.fp16.*", "*.non_ema.*", "flax_model*", "tf_model*", "pytorch_model.bin"],
             allow_patterns=[within + pattern for pattern in ("*.safetensors", "*.json", "*.txt", "*.bin")],
             local_files_only="huggingface.co" not in reachable(("huggingface.co",)),
         )

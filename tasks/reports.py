@@ -133,36 +133,6 @@ class SummaryReport(_Report):
     html: str
 
 
-Report = Annotated[
-    CheckReport
-    | DownloadReport
-    | IndexReport
-    | SynthesisReport
-    | ValidationReport
-    | TrainingReport
-    | FetchReport
-    | MatchReport
-    | ScoreReport
-    | SummaryReport,
-    Field(discriminator="stage"),
-]
-_ADAPTER: TypeAdapter[Report] = TypeAdapter(Report)
-
-
-def read_report(path: Path) -> Report:
-    """Read any stage's report.
-
-    Raises:
-        DataError: if it is missing or no report.
-    """
-    try:
-        return _ADAPTER.validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"no report {path}; run the stage that writes it again with `dvc repro -f`") from None
-    except ValueError as error:  # pydantic's and of the encoding
-        raise DataError(f"{path} is no report ({str(error).splitlines()[0]}); run its stage again") from None
-
-
 class PainterReport(_Report):
     """The paint engine's network was trained."""
 
@@ -186,3 +156,35 @@ class InfraredTrainingReport(_Report):
     seconds: float
     adapter_sha256: str
     licence: str
+
+
+Report = Annotated[
+    CheckReport
+    | DownloadReport
+    | IndexReport
+    | SynthesisReport
+    | ValidationReport
+    | TrainingReport
+    | PainterReport
+    | InfraredTrainingReport
+    | FetchReport
+    | MatchReport
+    | ScoreReport
+    | SummaryReport,
+    Field(discriminator="stage"),
+]
+_ADAPTER: TypeAdapter[Report] = TypeAdapter(Report)
+
+
+def read_report(path: Path) -> Report:
+    """Read any stage's report.
+
+    Raises:
+        DataError: if it is missing or no report.
+    """
+    try:
+        return _ADAPTER.validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"no report {path}; run the stage that writes it again with `dvc repro -f`") from None
+    except ValueError as error:  # pydantic's and of the encoding
+        raise DataError(f"{path} is no report ({str(error).splitlines()[0]}); run its stage again") from None

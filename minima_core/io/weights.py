@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from safetensors.torch import save
 
 from minima_core.errors import WeightsError
 from minima_core.io.atomic import write_bytes
+
+ABOUT = "about"  # the one entry of a file's metadata
 
 
 def state_digest(state: Mapping[str, torch.Tensor]) -> str:
@@ -26,7 +29,9 @@ def state_digest(state: Mapping[str, torch.Tensor]) -> str:
 
 def save_weights(path: Path, state: Mapping[str, torch.Tensor], about: dict[str, str] | None = None) -> None:
     """Write a state dict as safetensors, atomically, with words about it; equal states give equal bytes."""
-    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, about))
+    # in one entry, because safetensors writes several in an order that changes from run to run
+    metadata = {ABOUT: json.dumps(about, sort_keys=True)} if about else None
+    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, metadata))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -37,6 +42,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     """
     try:
         with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
+            found = dict(file.metadata() or {})
+            return {**found, **json.loads(found.pop(ABOUT, "{}"))}
+    except (OSError, SafetensorError, ValueError) as error:
         raise WeightsError(f"cannot read {path}: {error}; make it again or name another file") from None

@@ -100,7 +100,11 @@ class NetworkEngine(Engine):
         """
         self.device = torch.device(device)
         self._busy = threading.Lock()
-        self.load()
+        try:
+            self.load()
+        except ModuleNotFoundError as error:
+            what = f"engine {self.params.engine} needs {error.name}"
+            raise WeightsError(f"{what}; install it with `pip install 'minima-pipeline[engines]'`") from None
 
     def batch_size(self, width: int, height: int) -> int:
         """Return how many images fit into four fifths of the memory that is free; on a CPU batches gain nothing."""

@@ -88,7 +88,7 @@ def fit(
         TrainingError: if more than ``max_skipped`` steps had a loss or a gradient that is not finite, or a validation
             loss is not.
     """
-    with _deterministic(params.threads):
+    with deterministic(params.threads):
         optimiser = adam(matcher.trainable(), scaled_lr(params.lr_at_32, params.batch))
         progress = _resume(matcher, optimiser, scratch)
         if progress is None:
@@ -114,16 +114,16 @@ LOG_EVERY = 5  # steps
 
 
 @contextmanager
-def _deterministic(threads: int) -> Iterator[None]:
+def deterministic(threads: int) -> Iterator[None]:
     """Fix the number of threads and ask for reproducible kernels; both are put back."""
     memory: Any = torch.utils.deterministic
     before = (
         torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
+        torch.aredeterministic_algorithms_enabled(),
         memory.fill_uninitialized_memory,
     )
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.usedeterministic_algorithms(True, warn_only=True)
     memory.fill_uninitialized_memory = (
         False  # costs a seventh of a step, and nothing here reads what it has not written
     )
@@ -131,7 +131,7 @@ def _deterministic(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
+        torch.usedeterministic_algorithms(before[1])
         memory.fill_uninitialized_memory = before[2]
 
 
