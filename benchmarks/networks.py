@@ -1,9 +1,9 @@
 """What the published networks cost: `python benchmarks/networks.py [--device cpu] [--engines …] [--images 130000]`.
 
 Each network is built at its published size with random weights (its arithmetic does not depend on them), its
-floating point operations for one 640 x 480 image are counted, and one pass is timed on the device. Of diffusion, one
-pass of the UNet is timed and multiplied by the number of passes that an image takes. The last columns are a paper estimate
-for a whole data set: hours at the measured rate, and hours of a GPU that achieves `--tflops`.
+floating point operations for one 640 x 480 image are counted, and one pass is timed on the device. Of diffusion models
+one pass of the UNet is timed and multiplied by the number of passes that an image takes. The last columns are a paper
+estimate for a whole data set: hours at the measured rate, and hours of a GPU that achieves `--tflops`.
 """
 
 from __future__ import annotations

