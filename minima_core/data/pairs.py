@@ -148,7 +148,8 @@ class PairSource:
 
     def digest(self) -> str:
         """Return the sha256 of the index and of which pairs are offered."""
-        return digest([index_digest(self.index), self.split, self.names, self._failed])
+        without = {name: sorted(failed) for name, failed in self._failed.items()}
+        return digest([index_digest(self.index), self.split, self.names, without])
 
     def close(self) -> None:
         """Close all shards; they open again when needed."""

@@ -43,6 +43,6 @@ def read_metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, "pt") as file:
             found = dict(file.metadata() or {})
-            return {**found, **json.loads(found.pop(ABOUT, "{}"))}
+            return {**json.loads(found.pop(ABOUT, "{}")), **found}
     except (OSError, SafetensorError, ValueError) as error:
         raise WeightsError(f"cannot read {path}: {error}; make it again or name another file") from None

@@ -203,7 +203,8 @@ def make_editor(params: InfraredTraining, device: str, *, seed: int) -> LatentEd
     from peft import inject_adapter_in_model
 
     networks = published_networks() if params.weights == "published" else random_networks()
-    editor = networks.editor(torch.device(device), getattr(torch, params.precision))
+    with deterministic(params.threads):  # the instruction, too, is read in the same way by whoever continues
+        editor = networks.editor(torch.device(device), getattr(torch, params.precision))
     with torch.random.fork_rng(devices=[]):  # the first factor is drawn from torch's global generator
         torch.manual_seed(derive(seed, "infrared adapter") >> 1)
         inject_adapter_in_model(_lora(params), editor.unet)

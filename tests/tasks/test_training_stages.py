@@ -12,6 +12,7 @@ from plane_world import SETTINGS, PlaneWorld, random_matcher, save_parent, train
 from minima_core import weights
 from minima_core.errors import ConfigError, DataError, TrainingError, WeightsError
 from minima_core.io.weights import state_digest
+from minima_core.licences import APACHE_2_0, BSD_3_CLAUSE
 from minima_core.manifest import CURVES, ModelCard
 from minima_core.matchers.base import Provenance
 from minima_core.matchers.lightglue import LightGlue
@@ -92,11 +93,11 @@ def published(monkeypatch):
 
     def load(self):
         self.load_state_dict(source.state_dict())
-        return Provenance({"w.pt": "00"}, "Apache-2.0", commercial=True)
+        return Provenance({"w.pt": "00"}, APACHE_2_0)
 
     def load_frozen(self):
         self.extractor.load_state_dict(source.extractor.state_dict())
-        return Provenance({"x.pt": "11"}, "BSD-3-Clause", commercial=True)
+        return Provenance({"x.pt": "11"}, BSD_3_CLAUSE)
 
     monkeypatch.setattr(LightGlue, "load_published", load)
     monkeypatch.setattr(LightGlue, "load_frozen", load_frozen)

@@ -11,6 +11,7 @@ from torch import nn
 from minima_core.data.sampling import Item
 from minima_core.errors import TrainingError
 from minima_core.io.weights import state_digest
+from minima_core.licences import MIT
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.tracking import NullTracker
 from minima_core.training import checkpoint
@@ -30,7 +31,7 @@ class Line(Matcher):
         raise NotImplementedError
 
     def load_published(self):
-        return Provenance({}, "MIT", True)
+        return Provenance({}, MIT)
 
     def training_data(self, pairs, *, max_keypoints, cache, workers):
         raise NotImplementedError
