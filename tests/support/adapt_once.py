@@ -18,4 +18,5 @@ def main(pairs: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    for folder in sys.argv[2:]:
+        main(Path(sys.argv[1]), Path(folder))
