@@ -17,8 +17,8 @@ def pytest_configure():
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Begin with the long groups, each of which one worker runs alone: at the end the other would wait for it."""
-    order = {"e2e": 0, "prefect": 1}
-    items.sort(key=lambda item: min((order[mark.args[0]] for mark in item.iter_markers("xdist_group")), default=2))
+    order = {"e2e": 0, "prefect": 1, "networks": 2}
+    items.sort(key=lambda item: min((order[mark.args[0]] for mark in item.iter_markers("xdist_group")), default=3))
 
 
 def pytest_unconfigure():

@@ -16,6 +16,8 @@ from minima_core.training.infrared import ABOUT
 from tasks import pretrain_infrared
 from tasks.reports import InfraredTrainingReport
 
+pytestmark = pytest.mark.xdist_group("networks")  # importing diffusers takes ten seconds: once is enough
+
 
 class Recorder(NullTracker):
     """Remembers what is told of the run."""

@@ -25,7 +25,13 @@ def settings(name):
     return shipped | {key: value for key, value in QUICK.items() if key in shipped}
 
 
-@pytest.fixture(params=ENGINES, ids=["/".join(pair) for pair in ENGINES])
+def parameter(name):
+    """One engine; those that import diffusers or transformers, which takes ten seconds, go to one worker."""
+    heavy = name[1] in {"stylebooth", "depth_anything_v2", "marigold"}
+    return pytest.param(name, id="/".join(name), marks=[pytest.mark.xdist_group("networks")] if heavy else [])
+
+
+@pytest.fixture(params=[parameter(name) for name in ENGINES])
 def name(request):
     return request.param
 

@@ -12,6 +12,8 @@ from minima_core.synthesis.base import MODALITIES, Source
 from minima_core.synthesis.depth._spectral import colour
 from minima_core.synthesis.depth.depth_anything_v2 import LONGEST, at_size, plan, prepare
 
+pytestmark = pytest.mark.xdist_group("networks")  # importing diffusers takes ten seconds: once is enough
+
 RECORDED = Path(__file__).with_name("recorded") / "depth_anything_v2.npz"
 
 

@@ -14,6 +14,8 @@ from minima_core.synthesis.base import MODALITIES, Source
 from minima_core.synthesis.normal.dataset import encode, normals_of
 from minima_core.synthesis.normal.marigold import outward, plan, prepare
 
+pytestmark = pytest.mark.xdist_group("networks")  # importing diffusers takes ten seconds: once is enough
+
 RECORDED = Path(__file__).with_name("recorded") / "marigold.npz"
 
 

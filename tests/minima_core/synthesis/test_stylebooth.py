@@ -16,6 +16,8 @@ from minima_core.synthesis.base import MODALITIES, Source
 from minima_core.synthesis.infrared import _canvas, _convert, _networks, stylebooth
 from minima_core.synthesis.infrared._latent_editor import Guidance, guide, sample, signal_levels, trailing
 
+pytestmark = pytest.mark.xdist_group("networks")  # importing diffusers takes ten seconds: once is enough
+
 HERE = Path(__file__).resolve()
 KEYS = HERE.parents[4] / "shared" / "data" / "parity"
 RECORDED = HERE.parent / "recorded" / "stylebooth.npz"

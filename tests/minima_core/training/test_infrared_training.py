@@ -36,6 +36,8 @@ from minima_core.training.infrared import (
     save_adapter,
 )
 
+pytestmark = pytest.mark.xdist_group("networks")  # importing diffusers takes ten seconds: once is enough
+
 ROOT = Path(__file__).parents[3]
 
 
