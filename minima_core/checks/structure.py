@@ -117,9 +117,11 @@ def _field(image: np.ndarray, top: float, side: int, shape: tuple[int, ...]) -> 
     small: np.ndarray = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) / top
     small = cv2.GaussianBlur(small, (0, 0), 1).reshape(size[1], size[0], -1)
     gx, gy = (cv2.Sobel(small, cv2.CV_32F, *order).reshape(small.shape) / 8 for order in ((1, 0), (0, 1)))
-    double = (gx * gx - gy * gy).sum(-1) + 2j * (gx * gy).sum(-1)
+    xx, yy, xy = (np.einsum("hwc,hwc->hw", a, b) for a, b in ((gx, gx), (gy, gy), (gx, gy)))
+    double = np.empty(xx.shape, np.complex64)
+    double.real, double.imag = xx - yy, 2 * xy
     strength = np.abs(double)
-    field = (double / np.sqrt(strength + 1e-12)).astype(np.complex64)  # as strong as the gradient, not its square
+    field = double / np.sqrt(strength + np.float32(1e-12))  # as strong as the gradient, not its square
     flat = float(np.sqrt(strength).mean()) < FLAT
     # a quarter of padding keeps the wrapped-around part beyond the window
     padded = [scipy.fft.next_fast_len(max(n + n // 4, 2 * _window(side) + 1)) for n in field.shape]
