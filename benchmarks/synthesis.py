@@ -33,7 +33,7 @@ from minima_core.synthesis.runner import synthesise_index
 from minima_core.synthesis.sources import Item, items_of
 
 CORES = len(os.sched_getaffinity(0))
-SECONDS = 6.0  # that the ceiling is measured for, about
+SECONDS = 3.0  # that the ceiling is measured for, about
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def measure(modality: str, name: str, size: str, device: str, weights: str) -> R
         items = write_world(root, 16, width, height)
         sources = [item.read() for item in items]
         seconds = timed(lambda: engine.synthesise(sources[0], seed=0, modality=modality))  # and warm
-        count = int(np.clip(SECONDS / seconds, 8, 256)) // 8 * 8
+        count = int(np.clip(SECONDS / seconds, 48, 512)) // 8 * 8
         ceiling = count / timed(lambda: compute(engine, modality, sources, count))
         write_world(root, count, width, height)
 

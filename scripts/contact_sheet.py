@@ -47,7 +47,8 @@ def column(modality: str, name: str, sources: list[Source], painter: str) -> tup
     settings = MODALITIES.settings(modality, name)
     if name == "paint_transformer" and painter:
         settings |= {"weights": painter, "brushes": "own"}
-    title, engine = name, MODALITIES.create(modality, settings)
+    engine = MODALITIES.create(modality, settings)
+    title = name + (" (trained here)" if engine.weights == "local" else "")
     try:
         engine.setup()
     except WeightsError:
