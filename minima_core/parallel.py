@@ -6,6 +6,7 @@ import ctypes
 import logging
 import multiprocessing
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -125,10 +126,12 @@ class Cluster:
                 raise MinimaError(
                     f"no Ray cluster at {self.address}: {error.strerror or error}; see execution.yaml"
                 ) from None
-        threads = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+        runtime: dict[str, Any] = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+        if " " in sys.executable:  # Ray hands it to a shell as it is
+            runtime["py_executable"] = shlex.quote(sys.executable)
         try:
             ray.init(
-                **where, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=threads
+                **where, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise MinimaError(

@@ -50,6 +50,7 @@ if "DVC_STAGE" in os.environ:
     sys.path.pop(0)
 """
 DOWNSTREAM_OF_SKETCH = {
+    "check",  # reads the settings of every modality; what it writes stays the same, so nothing follows from it
     *("synthesise@sketch", "validate", "pretrain@lightglue", "finetune@lightglue"),
     *("match@lightglue-finetuned-synthetic_six", "score@lightglue-finetuned-synthetic_six", "summarise"),
 }
