@@ -13,8 +13,9 @@ from minima_core.io.atomic import scratch_folder
 from minima_core.licences import Licence, named
 from minima_core.manifest import Certificate, ModalityManifest, ModelCard, SceneManifest, file_sha256
 from minima_core.models import read_model, save_model
-from minima_core.training.loop import Fitted, TrainingParams, summary
+from minima_core.training.loop import TrainingParams, summary
 from minima_core.training.run import certified, save_curves, train, training_code
+from minima_core.training.steps import Fitted
 from tasks.reports import TrainingReport
 from tasks.stage import Args, Input, Output, execution, remove_when_done, run
 

@@ -17,8 +17,9 @@ from minima_core.matchers.base import Matcher, Provenance
 from minima_core.models import create, save_model
 from minima_core.random import derive
 from minima_core.tracking import Tracker
-from minima_core.training.loop import Fitted, TrainingParams, summary
+from minima_core.training.loop import TrainingParams, summary
 from minima_core.training.run import certified, save_curves, train, training_code
+from minima_core.training.steps import Fitted
 from tasks.reports import TrainingReport
 from tasks.stage import Args, Input, Output, execution, remove_when_done, run
 

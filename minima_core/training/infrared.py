@@ -7,10 +7,9 @@ resumed ends with the bits of an undisturbed one, as in ``training.loop``.
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,7 +21,7 @@ from pydantic import Field
 
 from minima_core import licences
 from minima_core.config import Section
-from minima_core.errors import DataError, TrainingError
+from minima_core.errors import DataError
 from minima_core.io.atomic import whole_folder, write_json
 from minima_core.io.images import find_images, read_image
 from minima_core.io.weights import save_weights
@@ -36,13 +35,12 @@ from minima_core.synthesis.infrared._networks import CHECKPOINT, CLIP, published
 from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
 from minima_core.training.checkpoint import Progress
-from minima_core.training.loop import Fitted, deterministic
 from minima_core.training.optim import adam
+from minima_core.training.steps import Fitted, descend, deterministic, resume
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-logger = logging.getLogger(__name__)
 PROJECTIONS = ["to_q", "to_k", "to_v", "to_out.0"]  # of every attention
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # peft's names
 ABOUT = "training.json"  # beside them
@@ -246,10 +244,12 @@ def fit_adapter(
     Raises:
         TrainingError: if more than ``max_skipped`` steps had a loss or gradient that is not finite.
     """
+    from peft import set_peft_model_state_dict
+
     train, held_out = pairs
     with deterministic(params.threads):
         optimiser = adam(_trainable(editor), params.lr)
-        progress = _resume(editor, optimiser, scratch)
+        progress = resume(scratch, optimiser, partial(set_peft_model_state_dict, editor.unet))
         if progress is None:
             progress = Progress()
             _validate(editor, held_out, params, progress, tracker)
@@ -262,20 +262,7 @@ def fit_adapter(
                 _validate(editor, held_out, params, progress, tracker)
             if last or progress.step % params.checkpoint_every == 0:
                 checkpoint.save(scratch, progress, adapter_state(editor), optimiser)
-    final = {name: curve[-1][1] for name, curve in progress.curves.items()}
-    return Fitted(progress.step, progress.skipped, progress.curves, final)
-
-
-def _resume(editor: LatentEditor, optimiser: torch.optim.Optimizer, scratch: Path) -> Progress | None:
-    from peft import set_peft_model_state_dict
-
-    if (state := checkpoint.load(scratch)) is None:
-        return None
-    progress, weights, optimiser_state = state
-    set_peft_model_state_dict(editor.unet, weights)
-    optimiser.load_state_dict(optimiser_state)
-    logger.info("continuing after step %d, found in %s", progress.step, scratch)
-    return progress
+    return Fitted.of(progress)
 
 
 def _batch(
@@ -307,21 +294,17 @@ def _step(
     """Do one step, or count it as skipped where its loss or gradient is not finite."""
     optimiser.zero_grad(set_to_none=True)
     loss = denoising_loss(editor, batch)
-    progress.step += 1
-    norm = math.nan
-    if bool(loss.isfinite()):
-        torch.autograd.backward(loss)
-        norm = float(torch.nn.utils.clip_grad_norm_(_trainable(editor), params.clip))
-    if not math.isfinite(norm):
-        progress.skipped += 1
-        logger.warning("step %d: the loss or its gradient is not finite, the step was skipped", progress.step)
-        if progress.skipped > params.max_skipped:
-            raise TrainingError(
-                f"{progress.skipped} steps had a loss or gradient that is not finite, max_skipped is "
-                f"{params.max_skipped}; lower lr or look at the pictures (the last good state was kept)"
-            )
+    norm = descend(
+        optimiser,
+        loss,
+        _trainable(editor),
+        progress,
+        clip=params.clip,
+        max_skipped=params.max_skipped,
+        remedy="lower lr or look at the pictures (the last good state was kept)",
+    )
+    if norm is None:
         return
-    optimiser.step()
     if progress.step % params.log_every == 0:
         values = {"train/loss": float(loss.detach()), "train/norm": norm}
         progress.log(values, progress.step)

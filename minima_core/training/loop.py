@@ -7,12 +7,9 @@ sums over a batch are split among them; the number of workers is not, because it
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,9 +26,8 @@ from minima_core.progress import track
 from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
 from minima_core.training.checkpoint import Progress
-from minima_core.training.optim import adam, lr_factor, scaled_lr
-
-logger = logging.getLogger(__name__)
+from minima_core.training.optim import adam, scaled_lr
+from minima_core.training.steps import Fitted, descend, deterministic, resume, set_lr
 
 
 class TrainingParams(Section):
@@ -51,16 +47,6 @@ class TrainingParams(Section):
     checkpoint_every: Annotated[int, Field(gt=0)]  # steps
     max_skipped: Annotated[int, Field(ge=0)]  # steps that may be lost to non-finite losses
     threads: Annotated[int, Field(gt=0)]  # of torch; part of the result, see the module
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What a training did; the matcher holds the weights of the lowest validation loss."""
-
-    steps: int
-    skipped: int
-    curves: dict[str, list[tuple[int, float]]]
-    final: dict[str, float]
 
 
 def fit(
@@ -90,7 +76,7 @@ def fit(
     """
     with deterministic(params.threads):
         optimiser = adam(matcher.trainable(), scaled_lr(params.lr_at_32, params.batch))
-        progress = _resume(matcher, optimiser, scratch)
+        progress = resume(scratch, optimiser, matcher.load_state_dict)
         if progress is None:
             progress = Progress()
             _validate(matcher, validation, params, progress, tracker, scratch)
@@ -103,47 +89,11 @@ def fit(
             if progress.step % params.checkpoint_every == 0 or progress.step == params.steps:
                 checkpoint.save(scratch, progress, matcher.state_dict(), optimiser)
     matcher.load_state_dict(checkpoint.weights(scratch / _BEST))
-    final = {name: curve[-1][1] for name, curve in progress.curves.items()}
-    assert progress.best is not None
-    final["best/step"] = progress.best[1]
-    return Fitted(progress.step, progress.skipped, progress.curves, final)
+    return Fitted.of(progress)
 
 
 _BEST = "best.safetensors"
 LOG_EVERY = 5  # steps
-
-
-@contextmanager
-def deterministic(threads: int) -> Iterator[None]:
-    """Fix the number of threads and ask for reproducible kernels; both are put back."""
-    memory: Any = torch.utils.deterministic
-    before = (
-        torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
-        memory.fill_uninitialized_memory,
-    )
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    memory.fill_uninitialized_memory = (
-        False  # costs a seventh of a step, and nothing here reads what it has not written
-    )
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
-        memory.fill_uninitialized_memory = before[2]
-
-
-def _resume(matcher: Matcher, optimiser: torch.optim.Optimizer, scratch: Path) -> Progress | None:
-    state = checkpoint.load(scratch)
-    if state is None:
-        return None
-    progress, weights, optimiser_state = state
-    matcher.load_state_dict(weights)
-    optimiser.load_state_dict(optimiser_state)
-    logger.info("continuing after step %d, found in %s", progress.step, scratch)
-    return progress
 
 
 def _ahead(data: TrainingData, schedule: Iterator[list[Item]]) -> Iterator[Any]:
@@ -172,36 +122,24 @@ def _step(
     tracker: Tracker,
 ) -> None:
     """Do one step, or count it as skipped where its loss or gradient is not finite."""
-    factor = lr_factor(
-        progress.step,
-        steps=params.steps,
-        warmup=params.warmup,
-        decay_from=params.decay_from,
-        decay_to=params.decay_to,
-    )
-    for group in optimiser.param_groups:
-        group["lr"] = scaled_lr(params.lr_at_32, params.batch) * factor
+    lr = set_lr(optimiser, scaled_lr(params.lr_at_32, params.batch), progress.step, params)
     matcher.train()
     optimiser.zero_grad(set_to_none=True)
     losses = matcher.loss(batch)
-    progress.step += 1
-    norm = math.nan
-    if bool(losses.total.isfinite()):
-        torch.autograd.backward(losses.total)
-        norm = float(torch.nn.utils.clip_grad_norm_(matcher.trainable(), params.clip))
-    if not math.isfinite(norm):
-        progress.skipped += 1
-        logger.warning("step %d: the loss or its gradient is not finite, the step was skipped", progress.step)
-        if progress.skipped > params.max_skipped:
-            raise TrainingError(
-                f"{progress.skipped} steps had a loss or gradient that is not finite, max_skipped is "
-                f"{params.max_skipped}; lower lr_at_32 or look at the data (the last good state was kept)"
-            )
+    norm = descend(
+        optimiser,
+        losses.total,
+        matcher.trainable(),
+        progress,
+        clip=params.clip,
+        max_skipped=params.max_skipped,
+        remedy="lower lr_at_32 or look at the data (the last good state was kept)",
+    )
+    if norm is None:
         return
-    optimiser.step()
     values = {
         "train/loss": float(losses.total.detach()),
-        "train/lr": optimiser.param_groups[0]["lr"],
+        "train/lr": lr,
         "train/norm": norm,
     }
     values |= {f"train/{name}": value for name, value in losses.parts.items()}

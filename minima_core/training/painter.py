@@ -7,7 +7,6 @@ was killed and resumed ends with the bits of an undisturbed one, on the same mac
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from scipy.optimize import linear_sum_assignment
 from torch.nn import functional as F
 
 from minima_core.config import Section
-from minima_core.errors import TrainingError
 from minima_core.io.weights import save_weights
 from minima_core.progress import track
 from minima_core.random import derive
@@ -29,10 +27,9 @@ from minima_core.synthesis.paint._renderer import Region, Strokes, lay
 from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
 from minima_core.training.checkpoint import Progress
-from minima_core.training.loop import Fitted, deterministic
-from minima_core.training.optim import adam, lr_factor
+from minima_core.training.optim import adam
+from minima_core.training.steps import Fitted, descend, deterministic, resume, set_lr
 
-logger = logging.getLogger(__name__)
 LOG_EVERY = 20  # steps
 VISIBLE = 0.25  # share of a stroke that must be seen for the network to be asked for it
 MARK = (0.7, 0.86)  # share of a stroke's width and height that paint covers
@@ -108,7 +105,7 @@ def fit_painter(
     painter = random_painter(params.size, derive(seed, "painter", "initial weights") >> 1).to(device)
     with deterministic(params.threads):
         optimiser = adam(painter.parameters(), params.lr)
-        progress = _resume(painter, optimiser, scratch)
+        progress = resume(scratch, optimiser, painter.load_state_dict) or Progress()
         for step in track(range(progress.step, params.steps), "training", total=params.steps, done=progress.step):
             if step == 0:
                 _validate(painter, params, seed, progress, tracker, scratch)
@@ -118,21 +115,7 @@ def fit_painter(
             if progress.step % params.checkpoint_every == 0 or progress.step == params.steps:
                 checkpoint.save(scratch, progress, painter.state_dict(), optimiser)
     painter.load_state_dict(checkpoint.weights(scratch / _BEST))
-    final = {name: curve[-1][1] for name, curve in progress.curves.items()}
-    assert progress.best is not None
-    final["best/step"] = progress.best[1]
-    return painter.eval(), Fitted(progress.step, progress.skipped, progress.curves, final)
-
-
-def _resume(painter: Painter, optimiser: torch.optim.Optimizer, scratch: Path) -> Progress:
-    state = checkpoint.load(scratch)
-    if state is None:
-        return Progress()
-    progress, weights, optimiser_state = state
-    painter.load_state_dict(weights)
-    optimiser.load_state_dict(optimiser_state)
-    logger.info("continuing after step %d, found in %s", progress.step, scratch)
-    return progress
+    return painter.eval(), Fitted.of(progress)
 
 
 def _step(
@@ -144,37 +127,25 @@ def _step(
     tracker: Tracker,
 ) -> None:
     """Do one step, or count it as skipped where its loss or gradient is not finite."""
-    factor = lr_factor(
-        progress.step,
-        steps=params.steps,
-        warmup=params.warmup,
-        decay_from=params.decay_from,
-        decay_to=params.decay_to,
-    )
-    for group in optimiser.param_groups:
-        group["lr"] = params.lr * factor
+    lr = set_lr(optimiser, params.lr, progress.step, params)
     painter.train()
     optimiser.zero_grad(set_to_none=True)
     shape, logit = painter(scenes.target, scenes.canvas)
     parts = losses(shape, logit, scenes)
     total = weighted(parts, params)
-    progress.step += 1
-    norm = math.nan
-    if bool(total.isfinite()):
-        torch.autograd.backward(total)
-        norm = float(torch.nn.utils.clip_grad_norm_(painter.parameters(), params.clip))
-    if not math.isfinite(norm):
-        progress.skipped += 1
-        logger.warning("step %d: the loss or its gradient is not finite, the step was skipped", progress.step)
-        if progress.skipped > params.max_skipped:
-            raise TrainingError(
-                f"{progress.skipped} steps had a loss or gradient that is not finite, max_skipped is "
-                f"{params.max_skipped}; lower painter_training.lr"
-            )
+    norm = descend(
+        optimiser,
+        total,
+        painter.parameters(),
+        progress,
+        clip=params.clip,
+        max_skipped=params.max_skipped,
+        remedy="lower painter_training.lr",
+    )
+    if norm is None:
         return
-    optimiser.step()
     if progress.step % LOG_EVERY == 0:
-        values = {"train/loss": float(total.detach()), "train/lr": params.lr * factor, "train/norm": norm}
+        values = {"train/loss": float(total.detach()), "train/lr": lr, "train/norm": norm}
         values |= {f"train/{name}": float(value.detach()) for name, value in parts.items()}
         progress.log(values, progress.step)
         tracker.metrics(values, progress.step)

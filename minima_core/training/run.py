@@ -15,7 +15,8 @@ from minima_core.manifest import CURVES, Certificate, Split, folder_digest
 from minima_core.matchers.base import Matcher
 from minima_core.provenance import code_digest
 from minima_core.tracking import Tracker
-from minima_core.training.loop import Fitted, TrainingParams, fit
+from minima_core.training.loop import TrainingParams, fit
+from minima_core.training.steps import Fitted
 
 
 def training_code(matcher: str) -> str:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-import zlib
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from formula import weight
 
 from minima_core.errors import ConfigError, WeightsError
 from minima_core.synthesis.base import MODALITIES, Source
@@ -18,16 +18,6 @@ from minima_core.synthesis.sketch.anime2sketch import prepare, square, stretched
 
 RECORDED = Path(__file__).parent / "recorded" / "anime2sketch.npz"
 VARIANTS = ["improved", "default"]
-
-
-def weight(name, shape):
-    """The parity folder's formula, its README section 1."""
-    z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
-    if len(shape) >= 2:
-        z /= np.sqrt(np.prod(shape[1:]))
-    else:
-        z = 1 + 0.1 * z if name.endswith("weight") else 0.1 * z
-    return torch.from_numpy(z.astype(np.float32))
 
 
 def formula(variant, width=64):

@@ -3,13 +3,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from formula import weight
 
 from minima_core.errors import ConfigError, WeightsError
 from minima_core.synthesis.base import MODALITIES, Source
@@ -29,22 +29,6 @@ from minima_core.synthesis.normal.dataset import default_intrinsics
 
 RECORDED = Path(__file__).with_name("recorded") / "dsine.npz"
 NAMES_AND_SHAPES = "b3f9d4636ac929e16f76e3471a4ed368353635653c8422f29c7badb42e11fd6f"
-
-
-def weight(name, shape):
-    """The parity folder's formula, its README section 1."""
-    z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(tuple(shape))
-    if name.endswith("num_batches_tracked"):
-        z = np.zeros(tuple(shape))
-    elif name.endswith("running_mean"):
-        z = 0.1 * z
-    elif name.endswith("running_var"):
-        z = 1 + 0.1 * np.abs(z)
-    elif len(shape) >= 2:
-        z /= np.sqrt(np.prod(shape[1:]))
-    else:
-        z = 1 + 0.1 * z if name.endswith("weight") else 0.1 * z
-    return torch.from_numpy(z.astype(np.float32))
 
 
 def skeleton():

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from formula import weight
 from torch import nn
 
 from benchmarks.paint_renderer import one_by_one, whole_windows
@@ -33,22 +33,6 @@ from minima_core.synthesis.paint._renderer import Region, Strokes, affine, lay, 
 
 RECORDED = Path(__file__).with_name("recorded") / "paint_transformer.npz"
 NAMES_AND_SHAPES = "e88836b6baaddf050cf4d5415727e7b07e11b771cc02788ea91997db83600d08"
-
-
-def weight(name, shape):
-    """The parity folder's formula, its README section 1."""
-    z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(tuple(shape))
-    if name.endswith("num_batches_tracked"):
-        z = np.zeros(tuple(shape))
-    elif name.endswith("running_mean"):
-        z = 0.1 * z
-    elif name.endswith("running_var"):
-        z = 1 + 0.1 * np.abs(z)
-    elif len(shape) >= 2:
-        z /= np.sqrt(np.prod(shape[1:]))
-    else:
-        z = 1 + 0.1 * z if name.endswith("weight") else 0.1 * z
-    return torch.from_numpy(z.astype(np.float32))
 
 
 def formula_state():

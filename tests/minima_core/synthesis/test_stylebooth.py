@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import json
 import string
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from formula import weight
 
 from minima_core.errors import ConfigError, WeightsError
 from minima_core.io.weights import save_weights
@@ -120,23 +120,13 @@ def test_the_sampler_finds_the_picture_of_a_perfect_prediction():
         assert torch.allclose(sample(predict, noise, steps=steps), clean, atol=1e-4)
 
 
-def formula(name, shape):
-    """Return a tensor by the rule of the recorded outputs (parity/README.md section 1)."""
-    z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
-    if len(shape) >= 2:
-        z /= np.sqrt(np.prod(shape[1:]))
-    else:
-        z = 1 + 0.1 * z if name.endswith("weight") else 0.1 * z
-    return torch.from_numpy(z.astype(np.float32))
-
-
 def published_checkpoint():
     """Return the full checkpoint by formula; 4.3 GB."""
     made = {}
     for part in ("unet", "vae", "text"):
         listed = json.loads((KEYS / f"stylebooth_{part}_keys.json").read_text())
         for name, shape, _ in listed["tensors"]:
-            made[listed["prefix_in_full_checkpoint"] + name] = formula(name, shape)
+            made[listed["prefix_in_full_checkpoint"] + name] = weight(name, shape)
     return made
 
 
