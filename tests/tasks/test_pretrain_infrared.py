@@ -1,7 +1,6 @@
 """The stage pretrain_infrared, from a params.yaml and pictures to an adapter folder."""
 
 import json
-from contextlib import contextmanager
 
 import pytest
 import yaml
@@ -11,38 +10,11 @@ from minima_core.errors import ConfigError, DataError
 from minima_core.io.weights import read_metadata
 from minima_core.manifest import CURVES, file_sha256
 from minima_core.synthesis.base import MODALITIES
-from minima_core.tracking import NullTracker
 from minima_core.training.infrared import ABOUT
 from tasks import pretrain_infrared
 from tasks.reports import InfraredTrainingReport
 
 pytestmark = pytest.mark.xdist_group("networks")  # importing diffusers takes ten seconds: once is enough
-
-
-class Recorder(NullTracker):
-    """Remembers what is told of the run."""
-
-    def __init__(self):
-        self.seen, self.points, self.run = {}, [], {}
-
-    def tags(self, values):
-        self.seen |= values
-
-    def metrics(self, values, step=None):
-        self.points += [(name, step) for name in values]
-
-
-@pytest.fixture
-def tracker(monkeypatch):
-    recorder = Recorder()
-
-    @contextmanager
-    def stage_run(name, **kwargs):
-        recorder.run = {"name": name, **kwargs}
-        yield recorder
-
-    monkeypatch.setattr("tasks.tracking.stage_run", stage_run)
-    return recorder
 
 
 @pytest.fixture

@@ -1,57 +1,30 @@
 """The stage that trains the paint engine's network, from params.yaml to a file that the engine takes."""
 
 import shutil
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import yaml
+from painter_settings import PAINTER
 from safetensors.torch import load_file
 
 from minima_core.errors import ConfigError
 from minima_core.io.weights import read_metadata, state_digest
 from minima_core.manifest import file_sha256
 from minima_core.synthesis.base import MODALITIES, Source
-from minima_core.tracking import NullTracker
 from tasks.pretrain_painter import PainterArgs, main
 
 SIZE = {"strokes": 4, "hidden": 16, "heads": 2, "encoder_layers": 1, "decoder_layers": 1}
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path, monkeypatch, tracker):
     """A working directory with a params.yaml; returns what writes another one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINIMA_DEVICE", "cpu")
 
-    @contextmanager
-    def stage_run(name, **kwargs):
-        assert name == "pretrain_painter" and kwargs["params"]["painter"]["size"] == SIZE
-        yield NullTracker()
-
-    monkeypatch.setattr("tasks.tracking.stage_run", stage_run)
-
     def write(**changes):
-        section = {
-            "size": SIZE,
-            "steps": 3,
-            "batch": 2,
-            "lr": 1.0e-3,
-            "warmup": 1,
-            "decay_from": 0.5,
-            "decay_to": 0.1,
-            "clip": 1.0,
-            "side": [0.2, 0.8],
-            "shape_weight": 1.0,
-            "wasserstein_weight": 10.0,
-            "decision_weight": 2.0,
-            "pixel_weight": 8.0,
-            "validation_samples": 4,
-            "validate_every": 3,
-            "checkpoint_every": 2,
-            "max_skipped": 1,
-            "threads": 1,
-        }
+        section = {**PAINTER, "size": SIZE, "steps": 3, "batch": 2, "warmup": 1, "validation_samples": 4}
         (tmp_path / "params.yaml").write_text(yaml.safe_dump({"seed": 0, "painter_training": section | changes}))
 
     write()
@@ -62,8 +35,9 @@ def made(name):
     return main(PainterArgs.model_validate({"out": name, "report": "r.json"}))
 
 
-def test_the_file_is_what_the_engine_takes(place, tmp_path):
+def test_the_file_is_what_the_engine_takes(place, tmp_path, tracker):
     report = made("painter.safetensors")
+    assert tracker.run["name"] == "pretrain_painter" and tracker.run["params"]["painter"]["size"] == SIZE
     path = tmp_path / "painter.safetensors"
     assert report.steps == 3 and report.skipped_steps == 0 and report.final["best/step"] in {0, 3}
     assert report.weights_sha256 == file_sha256(path)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from contextlib import contextmanager
 from unittest.mock import Mock
 
 import pytest
@@ -17,31 +16,7 @@ from minima_core.manifest import CURVES, ModelCard
 from minima_core.matchers.base import Provenance
 from minima_core.matchers.lightglue import LightGlue
 from minima_core.models import read_model
-from minima_core.tracking import NullTracker
 from tasks import finetune, pretrain
-
-
-class Recorder(NullTracker):
-    """Remembers tags and the arguments of the run."""
-
-    def __init__(self):
-        self.seen, self.run = {}, {}
-
-    def tags(self, values):
-        self.seen |= values
-
-
-@pytest.fixture
-def tracker(monkeypatch):
-    recorder = Recorder()
-
-    @contextmanager
-    def stage_run(name, **kwargs):
-        recorder.run = {"name": name, **kwargs}
-        yield recorder
-
-    monkeypatch.setattr("tasks.tracking.stage_run", stage_run)
-    return recorder
 
 
 @pytest.fixture

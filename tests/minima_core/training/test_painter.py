@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from painter_settings import PAINTER
 from pydantic import ValidationError
 from scipy.linalg import sqrtm
 
@@ -30,30 +31,9 @@ from minima_core.training.painter import (
     weighted,
 )
 
-SETTINGS = {
-    "size": TINY_SIZE.model_dump(),
-    "steps": 6,
-    "batch": 4,
-    "lr": 1e-3,
-    "warmup": 2,
-    "decay_from": 0.5,
-    "decay_to": 0.1,
-    "clip": 1.0,
-    "side": [0.2, 0.8],
-    "shape_weight": 1.0,
-    "wasserstein_weight": 10.0,
-    "decision_weight": 2.0,
-    "pixel_weight": 8.0,
-    "validation_samples": 8,
-    "validate_every": 3,
-    "checkpoint_every": 2,
-    "max_skipped": 1,
-    "threads": 1,
-}
-
 
 def settings(**changes):
-    return PainterTraining.model_validate(SETTINGS | changes)
+    return PainterTraining.model_validate(PAINTER | changes)
 
 
 def some_scenes(count=32, seed=0):
