@@ -98,13 +98,11 @@ def _champion_scores(client: MlflowClient, model: Registered) -> Scores | None:
 def _facts(folder: Path, card: ModelCard) -> dict[str, str]:
     commit, dirty = git_state()
     return {
-        "card_digest": card.digest(),
+        **card.tags(),
         "parent_card": card.parent or "",
         "git.commit": commit,
         "git.dirty": str(dirty).lower(),
         "dvc.md5": " ".join(dvc_digests(folder).values()),
-        "licence": card.licence,
-        "commercial": str(card.commercial).lower(),
     }
 
 
@@ -115,7 +113,7 @@ def _log_model(client: MlflowClient, name: str, folder: Path, card: ModelCard) -
         return _log_below(made.info.run_id, name, folder, card)
     # trained elsewhere and pulled: there is no run yet to hang it below
     with stage_run(f"register@{name}", params={}, inputs={"model": folder}, parent_card=card.parent) as tracker:
-        tracker.tags({"card_digest": card.digest()})
+        tracker.tags(card.tags())
         return _log_below(tracker.run_id, name, folder, card)
 
 

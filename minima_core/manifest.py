@@ -156,6 +156,10 @@ class ModelCard(Record):
         """Return the sha256 that children and runs know this model by."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
+    def tags(self) -> dict[str, str]:
+        """Return what a tracking server tags the model and its runs with."""
+        return {"card_digest": self.digest(), "licence": self.licence, "commercial": str(self.commercial).lower()}
+
 
 class BenchmarkManifest(Record):
     """A prepared benchmark (``benchmark.json``); ``skipped`` says why there is nothing to score."""

@@ -75,7 +75,7 @@ def main(args: FinetuneArgs) -> TrainingReport:
         save_curves(args.out, fitted)
         remove_when_done(scratch)  # a forced rerun is to train again
         tracker.artifact(args.out / ModelCard.FILE)
-        tracker.tags({"card_digest": card.digest()})
+        tracker.tags(card.tags())
     return TrainingReport(
         stage="finetune",
         matcher=args.matcher,

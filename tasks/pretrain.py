@@ -61,7 +61,7 @@ def main(args: PretrainArgs) -> TrainingReport:
             save_curves(args.out, fitted)
             remove_when_done(scratch)  # a forced rerun is to train again
         tracker.artifact(args.out / ModelCard.FILE)
-        tracker.tags({"card_digest": card.digest()})
+        tracker.tags(card.tags())
     return TrainingReport(
         stage="pretrain",
         matcher=args.matcher,

@@ -192,6 +192,28 @@ def test_synthesise_names_an_input_that_is_not_there(tmp_path, capsys):
     assert "no nowhere" in fails(capsys, "synthesise", "--modality", "event", "--input", "nowhere", "--out", out)
 
 
+def test_synthesise_takes_another_engine_and_its_settings(images, tmp_path):
+    out = tmp_path / "out"
+    command = ["--modality", "sketch", "--input", str(images[0]), "--out", str(out)]
+    assert run("synthesise", *command, "--engine", "xdog", "--set", "sigma=2.5", "--set", "flow=0") == 0
+    made = next(iter(json.loads((out / "synthesis.json").read_text()).values()))["by"]
+    assert (made["engine"], made["params"]["sigma"], made["params"]["flow"]) == ("xdog", 2.5, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--engine", "xdogs"], "did you mean 'xdog'"),
+        (["--set", "sigma"], "is not name=value"),
+        (["--set", "sigmas=1"], "sigmas"),
+        (["--set", "sigma=[1"], "is not YAML"),
+    ],
+)
+def test_bad_settings_of_an_engine_are_one_line(images, tmp_path, capsys, words, message):
+    command = ["--modality", "sketch", "--input", images[0], "--out", tmp_path / "out"]
+    assert message in fails(capsys, "synthesise", *command, *words)
+
+
 def test_help_is_quick_and_imports_no_torch():
     code = "import sys; from minima_core import cli; assert 'torch' not in sys.modules; cli.main(['--help'])"
     started = time.monotonic()

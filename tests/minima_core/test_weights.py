@@ -12,7 +12,8 @@ import torch
 
 from minima_core import weights
 from minima_core.errors import WeightsError
-from minima_core.published import Published, Wheel
+from minima_core.licences import MIT
+from minima_core.published import Published, Repository, Wheel
 
 WHEEL = Wheel("some-package", "1.0", "some/w.pt")
 
@@ -33,7 +34,7 @@ def server():
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            data = {"/good": GOOD, "/bad": BAD, "/short": GOOD[:9]}.get(self.path)
+            data = {"/good": GOOD, "/bad": BAD, "/short": GOOD[:9], "/page": b"<!doctype html>"}.get(self.path)
             self.send_response(200 if data else 404)
             if self.path == "/short":
                 self.send_header("Content-Length", str(len(GOOD)))
@@ -169,6 +170,66 @@ def test_own_wrong_file_is_an_error_and_is_left_alone(publish, server, tmp_path,
     with pytest.raises(WeightsError, match="unset MINIMA_WEIGHTS"):
         weights.fetch(["w.pt"])
     assert (tmp_path / "w.pt").read_bytes() == BAD
+
+
+@pytest.fixture
+def unsummed(publish, monkeypatch):
+    """Return a function that publishes w.pt without a sha256, as most authors do."""
+    publish()
+    return lambda *urls: monkeypatch.setattr(weights, "PUBLISHED", {"w.pt": Published(urls, ask="somewhere")})
+
+
+def test_a_first_copy_without_a_published_sum_is_trusted_and_holds(unsummed, server):
+    unsummed(f"{server}/good")
+    path = weights.fetch(["w.pt"])["w.pt"]
+    assert path.with_name("w.pt.sha256").read_text().strip() == SHA
+    path.write_bytes(BAD)  # damaged in the cache: fetched again
+    assert weights.fetch(["w.pt"])["w.pt"].read_bytes() == GOOD
+
+
+def test_a_web_page_is_not_taken_for_weights(unsummed, server):
+    unsummed(f"{server}/page")
+    with pytest.raises(WeightsError, match=r"web page.*Put the file \(somewhere\)"):
+        weights.fetch(["w.pt"])
+    assert not list(weights.cache_folder().glob("*"))
+
+
+def test_a_transfer_that_breaks_off_is_not_kept(unsummed, server):
+    unsummed(f"{server}/short")
+    with pytest.raises(WeightsError, match=r"broke off after 9 of \d+ bytes"):
+        weights.fetch(["w.pt"])
+    assert not list(weights.cache_folder().glob("*"))
+
+
+def test_a_file_without_an_address_says_where_people_find_it(unsummed):
+    unsummed()
+    with pytest.raises(WeightsError, match=r"no address of its own\. Put the file \(somewhere\)"):
+        weights.fetch(["w.pt"])
+
+
+@pytest.fixture
+def model(publish, monkeypatch):
+    """A model on the hub, which cannot be reached."""
+    publish()
+    monkeypatch.setattr(weights, "REPOSITORIES", {"model": Repository("owner/model", MIT, folder="part")})
+    monkeypatch.setattr(weights, "reachable", lambda hosts, patience=0: frozenset())
+
+
+def test_an_own_folder_of_a_model_wins(model, tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    monkeypatch.setenv("MINIMA_WEIGHTS", str(tmp_path))
+    assert weights.fetch_repository("model") == tmp_path / "model"
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line_with_the_remedy(model):
+    with pytest.raises(WeightsError, match=r"owner/model \(revision main\).*MINIMA_WEIGHTS") as caught:
+        weights.fetch_repository("model")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_model_lists_the_closest(model):
+    with pytest.raises(WeightsError, match="did you mean 'model'"):
+        weights.fetch_repository("models")
 
 
 def test_checkpoint_that_would_run_code_is_refused(publish, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from typing import Literal
 import pytest
 
 from minima_core.errors import ConfigError
+from minima_core.parallel import Cluster
 from tasks.process import LAUNCHER, is_dead, process_name, process_start
 from tasks.stage import INPUT, OUTPUT, Args, Input, Output, execution, parse
 
@@ -192,6 +193,14 @@ def test_execution_comes_from_the_file_and_the_environment(tmp_path, monkeypatch
     assert execution(path).processes == 5 and execution(path).torch_device == "cpu"
 
 
+def test_synthesis_runs_on_ray_where_the_file_says_so(tmp_path, monkeypatch):
+    monkeypatch.delenv("MINIMA_WORKERS", raising=False)
+    path = tmp_path / "execution.yaml"
+    path.write_text("workers: 3\nexecutor: ray\nray_address: head:6379\n")
+    assert execution(path).cluster == Cluster("head:6379", 3)
+    assert execution(tmp_path / "absent.yaml").cluster is None
+
+
 @pytest.mark.parametrize("value", ["abc", "0", "-1", "", "1.5"])
 def test_a_number_of_workers_that_cannot_be_used_is_one_line(tmp_path, monkeypatch, value):
     monkeypatch.setenv("MINIMA_WORKERS", value)
@@ -208,6 +217,7 @@ def test_a_number_of_workers_that_cannot_be_used_is_one_line(tmp_path, monkeypat
         ("workers: 0", "workers: .*give a number from 1, or auto"),
         ("wokers: 3", "wokers"),
         ("device: gpu", "device"),
+        ("executor: dask", "executor"),
     ],
 )
 def test_a_malformed_execution_yaml_is_one_line(tmp_path, monkeypatch, text, words):

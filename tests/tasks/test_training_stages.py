@@ -85,6 +85,7 @@ def test_finetune_makes_a_model_that_knows_its_parent(place, tracker, tmp_path):
     matcher, card = read_model(tmp_path / "fine")
     assert card.parent == parent.digest() == tracker.run["parent_card"]
     assert card.digest() == report.card_digest == tracker.seen["card_digest"]
+    assert (tracker.seen["licence"], tracker.seen["commercial"]) == (card.licence, "false")
     assert card.weights_sha256 == report.weights_sha256 != parent.weights_sha256
     assert card.training["modalities"] == ["infrared", "event", "sketch"]
     assert not card.commercial  # the tiny world says "none" of its licence

@@ -272,6 +272,32 @@ def test_what_the_gate_refuses_is_drawn_anew_then_listed(world, monkeypatch):
         assert json.loads(shard.drawn("beta/001"))["attempt"] == 1
 
 
+def test_the_way_of_a_gpu_makes_the_same(world, monkeypatch):
+    """Threads that read, judge and write beside one that computes, in batches, with a retry among them."""
+    synthesise(world, "event", "one by one")
+    engine = MODALITIES.engines("event").get("closed_form")
+    monkeypatch.setattr(engine, "batch_size", lambda self, width, height: 3)
+    monkeypatch.setattr(runner, "map_jobs", lambda function, jobs, **how: runner._stream_parts(jobs))
+    synthesise(world, "event")
+    assert folder_bytes(world / "out") == folder_bytes(world / "one by one")
+
+
+def test_an_image_of_a_batch_that_cannot_be_made_leaves_the_others(world, monkeypatch):
+    synthesise(world, "depth", "one by one")
+    monkeypatch.setattr(MODALITIES.engines("depth").get("dataset"), "batch_size", lambda self, width, height: 3)
+    manifest = synthesise(world, "depth")
+    assert sorted(manifest.failed) == ["beta/001", "beta/002"]
+    assert folder_bytes(world / "out") == folder_bytes(world / "one by one")
+
+
+def test_a_wrong_file_ends_the_way_of_a_gpu_in_one_line(world, monkeypatch):
+    bad = world / "raw" / "alpha/imgs/010.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    monkeypatch.setattr(runner, "map_jobs", lambda function, jobs, **how: runner._stream_parts(jobs))
+    with pytest.raises(DataError, match=r"alpha/imgs/010\.png"):
+        synthesise(world, "event")
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Ray on this machine, started once for the tests that need it."""
