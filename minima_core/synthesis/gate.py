@@ -83,7 +83,7 @@ class Gate:
             found = agreement(source, glance)
             if found is not None and found.score >= self.params.sure and found.offset <= limit:
                 return Verdict("", found.score)
-        found = self._best(image, FINE)
+        found = self._best(image, limit)
         if found is None:
             return self._flat(image)
         if found.score < self.params.score:
@@ -93,16 +93,20 @@ class Gate:
         if found.score >= self.params.sure:
             return Verdict("", found.score)
         for what, warp in SYMMETRIES.items():
-            other = self._best(np.ascontiguousarray(warp(image)), FINE)
-            if other is not None and other.score > found.score:
+            other = self._best(np.ascontiguousarray(warp(image)), limit)
+            if other is not None and other.offset <= limit and other.score > found.score:
                 return Verdict(what, found.score)
         return Verdict("", found.score)
 
-    def _best(self, image: np.ndarray, side: int) -> Agreement | None:
-        """Return the agreement with that side of the source which the rendition follows best; None where flat."""
-        own = image_field(image, side)
-        found = [a for source in self._source(side) if (a := agreement(source, own)) is not None]
-        return max(found, key=lambda a: a.score, default=None)
+    def _best(self, image: np.ndarray, limit: float) -> Agreement | None:
+        """Return the agreement with that side of the source which the rendition follows best; None where flat.
+
+        A side that it follows at its place (within ``limit`` pixels) counts more than one that it seems to follow
+        elsewhere: long parallel edges agree with each other at a distance, too.
+        """
+        own = image_field(image, FINE)
+        found = [a for source in self._source(FINE) if (a := agreement(source, own)) is not None]
+        return max(found, key=lambda a: (a.offset <= limit and a.score >= self.params.score, a.score), default=None)
 
     def _source(self, side: int) -> Iterator[Field]:
         """Yield the fields of the photograph and of its depth, each made when it is first asked for."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
+from skimage import data
 
 from minima_core.config import PARAMS, checked, read_value
 from minima_core.io.images import read_image
@@ -82,6 +83,16 @@ def test_a_flat_depth_excuses_a_flat_rendition(params, photo):
     wall = Source("a", photo, depth=np.full(photo.shape[:2], 3.0, np.float32))
     assert Gate(params, wall).judge(np.zeros_like(photo)).reason == ""
     assert Gate(params, Source("a", photo)).judge(np.zeros_like(photo)).reason
+
+
+def test_agreement_with_the_photograph_at_its_place_outweighs_a_depth_that_seems_shifted(params, photo):
+    """Long parallel edges of a depth map agree with each other at a distance; the photograph says where they are."""
+    picture = cv2.resize(photo, (640, 480))
+    depth = np.roll(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 8, 1).astype(np.float32) / 50 + 1
+    veiled = cv2.addWeighted(picture, 0.25, cv2.resize(data.coffee(), (640, 480)), 0.75, 0)  # agrees less
+    gate = Gate(params.model_copy(update={"sure": 1e9}), Source("a", veiled, depth=depth))
+    assert gate.judge(picture).reason == ""
+    assert gate.judge(np.roll(picture, 60, 1)).reason
 
 
 def test_a_small_picture_is_refused_only_where_it_is_blank(params, photo):
