@@ -1,0 +1,63 @@
+"""Where points of one image lie in the other, on scenes whose answer is known."""
+
+import pytest
+import torch
+
+from minima_core.data.image_pairs import ImageBatch
+from minima_core.supervision.warp import warp
+
+S = 64
+K = torch.tensor([[80.0, 0, 32], [0, 80, 32], [0, 0, 1]])
+
+
+def scene(depth0, depth1, *, shift=-0.5, H=None):
+    """Return a batch of one pair; camera 1 sees everything shifted by 80 * shift / depth pixels."""
+    T = torch.eye(4)
+    T[0, 3] = shift
+    image, mask, size = torch.rand(1, 3, S, S), torch.ones(1, S, S, dtype=torch.bool), torch.tensor([[S, S]])
+    return ImageBatch(
+        image, image, mask, mask, depth0[None], depth1[None], K[None], K[None], T[None],
+        torch.eye(3)[None] if H is None else H[None], torch.tensor([H is not None]), size, size,
+    )  # fmt: skip
+
+
+def plane(depth):
+    return torch.full((S, S), depth)
+
+
+def test_plane_shifts_by_focal_length_times_baseline_over_depth():
+    points = torch.tensor([[[20.0, 30.0], [4.0, 5.0]]])
+    found, valid = warp(points, scene(plane(5.0), plane(5.0)))
+    torch.testing.assert_close(found[0, 0], torch.tensor([12.0, 30.0]))
+    assert valid.tolist() == [[True, False]]  # the second leaves the image on the left
+
+
+def test_hidden_point_is_known_only_without_the_tolerance():
+    near = plane(5.0)
+    near[:, :20] = 2.5  # hides what falls there
+    batch = scene(plane(5.0), near)
+    points = torch.tensor([[[20.0, 30.0], [40.0, 30.0]]])
+    assert warp(points, batch)[1].tolist() == [[True, True]]
+    assert warp(points, batch, tolerance=0.05)[1].tolist() == [[False, True]]
+
+
+def test_relative_depth_error_is_what_the_tolerance_bounds():
+    points = torch.tensor([[[30.0, 30.0]]])
+    for seen, known in ((5.2, True), (5.3, False)):  # |5 - 5.2| / 5.2 = 3.8 %, |5 - 5.3| / 5.3 = 5.7 %
+        assert warp(points, scene(plane(5.0), plane(seen)), tolerance=0.05)[1].item() is known
+
+
+def test_points_without_depth_are_not_known():
+    assert not warp(torch.tensor([[[30.0, 30.0]]]), scene(plane(0.0), plane(5.0)))[1].any()
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.2])
+def test_homography_there_and_back(angle):
+    c, s = torch.cos(torch.tensor(angle)), torch.sin(torch.tensor(angle))
+    H = torch.tensor([[c, -s, 3], [s, c, -5], [1e-4, 0, 1]])
+    batch = scene(plane(0.0), plane(0.0), H=H)
+    points = 20 + 20 * torch.rand(1, 50, 2, generator=torch.Generator().manual_seed(0))
+    there, valid = warp(points, batch)
+    back, valid_back = warp(there, batch.swap())
+    assert valid.all() and valid_back.all()
+    torch.testing.assert_close(back, points, atol=1e-3, rtol=0)
