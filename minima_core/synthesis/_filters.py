@@ -19,19 +19,23 @@ def gaussian(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def tangents(image: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return (H, W, 2) float32 unit vectors (x, y) along edges and (H, W) coherence in [0, 1].
+def tangents(image: np.ndarray, sigma: float, reduce: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Return (h, w, 2) float32 unit vectors (x, y) along edges and (h, w) coherence in [0, 1].
 
     The structure tensor of (H, W) or (H, W, C) float32 ``image``, averaged over ``sigma`` pixels; the vector is the
-    direction in which the image changes least, (1, 0) where there is no structure. Its sign means nothing.
+    direction in which the image changes least, (1, 0) where there is no structure. Its sign means nothing. h and w are
+    H and W over ``reduce``, rounded up: the directions change slowly where ``sigma`` is wide.
     """
+    height, width = image.shape[:2]
     planes = image[..., None] if image.ndim == 2 else image
-    tensor = np.zeros((*image.shape[:2], 3), np.float32)
+    tensor = np.zeros((height, width, 3), np.float32)
     for plane in np.moveaxis(planes, -1, 0):
         gx = cv2.Scharr(plane, cv2.CV_32F, 1, 0, scale=1 / 32, borderType=cv2.BORDER_REPLICATE)
         gy = cv2.Scharr(plane, cv2.CV_32F, 0, 1, scale=1 / 32, borderType=cv2.BORDER_REPLICATE)
         tensor += cv2.merge([gx * gx, gx * gy, gy * gy])
-    exx, exy, eyy = cv2.split(gaussian(tensor, sigma))
+    if reduce > 1:
+        tensor = cv2.resize(tensor, (-(-width // reduce), -(-height // reduce)), interpolation=cv2.INTER_AREA)
+    exx, exy, eyy = cv2.split(gaussian(tensor, sigma / reduce))
     angle = 0.5 * np.arctan2(2 * exy, exx - eyy) + np.float32(np.pi / 2)
     energy = exx + eyy
     spread = np.sqrt((exx - eyy) ** 2 + 4 * exy**2)
@@ -42,23 +46,33 @@ def tangents(image: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def along(values: np.ndarray, flow: np.ndarray, sigma: float, step: float = 1.0) -> np.ndarray:
-    """Return (H, W) float32 ``values`` averaged with a Gaussian along the stream lines of ``flow`` (line integral)."""
+    """Return (H, W) float32 ``values`` averaged with a Gaussian along the stream lines of ``flow`` (line integral).
+
+    ``flow`` may be of fewer pixels than ``values``: a stream line is followed from each of its pixels, and the pixels
+    of ``values`` that this one stands for are averaged along shifted copies of the line. ``sigma`` and ``step`` are in
+    pixels of ``values``.
+    """
     height, width = values.shape
-    xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    field = cv2.merge([values, flow[..., 0], flow[..., 1]])
+    small = flow.shape[:2]
+    per_x, per_y = np.float32(small[1] / width), np.float32(small[0] / height)
+    ys, xs = np.indices((height, width), np.float32)
+    starts_y, starts_x = np.indices(small, np.float32)
     total, weights = values.copy(), 1.0
     for sign in (1, -1):
-        x: np.ndarray = xs
-        y: np.ndarray = ys
-        dx, dy = sign * flow[..., 0], sign * flow[..., 1]
+        away_x, away_y = np.zeros(small, np.float32), np.zeros(small, np.float32)
+        dx, dy = (np.float32(sign * step) * part for part in cv2.split(flow))
         for k in range(1, max(1, round(2 * sigma / step)) + 1):
-            x, y = x + step * dx, y + step * dy
-            value, nx, ny = cv2.split(cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+            if k > 1:
+                x, y = starts_x + per_x * away_x, starts_y + per_y * away_y
+                nx, ny = cv2.split(cv2.remap(flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+                turn = np.copysign(np.float32(step), nx * dx + ny * dy)  # a tangent has no sign
+                dx, dy = nx * turn, ny * turn
+            away_x, away_y = away_x + dx, away_y + dy
+            x, y = (cv2.resize(away, (width, height), interpolation=cv2.INTER_NEAREST) for away in (away_x, away_y))
+            value = cv2.remap(values, x + xs, y + ys, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             weight = float(np.exp(-0.5 * (k * step / sigma) ** 2))
-            total += weight * value
+            total = cv2.scaleAdd(value, weight, total)
             weights += weight
-            turn = np.where(nx * dx + ny * dy < 0, np.float32(-1), np.float32(1))  # a tangent has no sign
-            dx, dy = nx * turn, ny * turn
     return total / np.float32(weights)
 
 

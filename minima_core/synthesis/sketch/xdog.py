@@ -41,7 +41,7 @@ class XDoG(Engine):
         sigma = params.sigma * max(1.0, max(gray.shape) / 640) ** 0.5
         response = focused_response(gray, sigma)
         if params.flow > 0:
-            flow, _ = tangents(gray, 2 * sigma)
+            flow, _ = tangents(gray, 2 * sigma, reduce=2)
             response = along(response, flow, params.flow * sigma)
         ink = np.tanh(np.maximum(response - params.threshold, 0) * params.sharpness)
         paper = np.clip(np.round(255 * (1 - ink)), 0, 255).astype(np.uint8)

@@ -17,16 +17,25 @@ def test_tangents_run_along_stripes(angle):
     assert coherence[20:60, 20:60].min() > 0.9
 
 
+def test_a_reduced_flow_follows_a_circle_as_the_whole_one_does():
+    ys, xs = np.mgrid[:81, :101].astype(np.float32) - 40
+    ring = np.exp(-0.5 * (np.hypot(xs, ys) - 25) ** 2).astype(np.float32)
+    smooth = [along(ring, tangents(ring, 3.0, reduce)[0], 4.0) for reduce in (1, 2)]
+    assert np.abs(smooth[1] - smooth[0]).mean() < 0.02 * ring.mean()
+    assert np.abs(smooth[1] - ring)[np.hypot(xs, ys) > 5].max() < 0.1
+
+
 def test_a_flat_picture_has_a_direction_but_no_coherence():
     flow, coherence = tangents(np.full((9, 9), 0.3, np.float32), 2.0)
     assert np.allclose(np.linalg.norm(flow, axis=-1), 1) and (coherence == 0).all()
 
 
-def test_smoothing_along_a_line_keeps_it_and_across_does_not():
+@pytest.mark.parametrize("size", [41, 21, 14])
+def test_smoothing_along_a_line_keeps_it_and_across_does_not(size):
     line = np.zeros((41, 41), np.float32)
     line[20] = 1
-    horizontal = np.broadcast_to(np.array((1, 0), np.float32), (41, 41, 2))
-    vertical = np.broadcast_to(np.array((0, 1), np.float32), (41, 41, 2))
+    horizontal = np.broadcast_to(np.array((1, 0), np.float32), (size, size, 2))
+    vertical = np.broadcast_to(np.array((0, 1), np.float32), (size, size, 2))
     assert along(line, horizontal, 3.0)[20, 20] == pytest.approx(1)
     assert along(line, vertical, 3.0)[20, 20] < 0.3
 
