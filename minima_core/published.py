@@ -126,6 +126,20 @@ PUBLISHED: dict[str, Published] = {
         _in(_LIGHTGLUE, "disk_lightglue.pth"),
         "b5b21d47ea24f2c5e501aec9c91b9716e4c8c3429a4dc1e615c133c4c9378335",
     ),
+    "outdoor_ds.ckpt": Published(
+        (
+            "https://huggingface.co/kornia/loftr/resolve/main/loftr_outdoor.ckpt",
+            "https://cmp.felk.cvut.cz/~mishkdmy/models/loftr_outdoor.ckpt",
+        ),
+        ask="Google Drive folder that github.com/zju3dv/LoFTR links to",
+    ),
+    "minima_loftr.ckpt": Published(("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_loftr.ckpt",)),
+    "roma_outdoor.pth": Published(
+        ("https://github.com/Parskatt/storage/releases/download/roma/roma_outdoor.pth",), licence=MIT
+    ),
+    "dinov2_vitl14_pretrain.pth": Published(
+        ("https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",),
+    ),
     "stylebooth-tb-5000-0.bin": Published(
         ("https://huggingface.co/scepter-studio/stylebooth/resolve/main/models/stylebooth-tb-5000-0.bin",),
         licence=OPENRAIL_M,  # an SD 1.5 fine-tuned; its repository states nothing else

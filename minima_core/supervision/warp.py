@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from minima_core.data.image_pairs import ImageBatch
 from minima_core.geometry.homography import warp_homography
 from minima_core.geometry.project import sample_depth, warp_points
+
+if TYPE_CHECKING:
+    from minima_core.data.image_pairs import ImageBatch
 
 
 @torch.no_grad()

@@ -1,0 +1,100 @@
+"""What matchers share that first match the cells of two images and then refine each match."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from minima_core import weights
+from minima_core.errors import WeightsError
+from minima_core.supervision.coarse import CoarseTargets
+
+Ids = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # (M,) pair of the batch, cell of image 0, cell of image 1
+LUMA = (0.299, 0.587, 0.114)
+FINE_SHARE = 0.3  # of the cells, the most matches that are refined in training
+MIN_TRUE = 200  # of these, how many are kept for true matches
+
+
+def gray(image: torch.Tensor) -> torch.Tensor:
+    """Return (B, 1, H, W) of (B, 3, H, W) RGB."""
+    return torch.einsum("bchw,c->bhw", image, image.new_tensor(LUMA))[:, None]
+
+
+def dual_softmax(
+    tokens0: torch.Tensor, tokens1: torch.Tensor, mask0: torch.Tensor, mask1: torch.Tensor
+) -> torch.Tensor:
+    """Return (B, L, N) match probabilities of (B, L, C) and (B, N, C) tokens, single precision whatever theirs is.
+
+    The (B, L) and (B, N) masks are False where padded. Similarities are divided by the published temperature, 0.1.
+    """
+    tokens0, tokens1 = (tokens.float() / tokens.shape[-1] ** 0.5 for tokens in (tokens0, tokens1))
+    real = mask0[:, :, None] & mask1[:, None, :]
+    similarity = (tokens0 @ tokens1.mT / 0.1).masked_fill(~real, -1e9)
+    # a row that is padding throughout is even, not zero
+    return (similarity.softmax(1) * similarity.softmax(2)).masked_fill(~real, 0.0)
+
+
+def mutual_matches(confidence: torch.Tensor, threshold: float) -> tuple[Ids, torch.Tensor]:
+    """Return the matches whose (B, L, N) probability is highest in row and column and above ``threshold``; and it."""
+    best, partner = confidence.max(2)
+    mutual = (best > threshold) & (confidence.amax(1).gather(1, partner) == best)
+    b_ids, i_ids = torch.where(mutual)
+    return (b_ids, i_ids, partner[b_ids, i_ids]), best[b_ids, i_ids]
+
+
+@torch.no_grad()
+def to_refine(confidence: torch.Tensor, threshold: float, targets: CoarseTargets) -> Ids:
+    """Return which matches the fine stage learns from: what was found, filled up with true matches.
+
+    At most ``FINE_SHARE`` of the batch's cells, of which true matches get at least ``MIN_TRUE`` or half. Where there
+    are too many, every n-th is taken: a sample without chance.
+    """
+    limit = max(1, int(FINE_SHARE * confidence.shape[0] * confidence.shape[1]))
+    found, _ = mutual_matches(confidence, threshold)
+    found = _thinned(found, limit - min(MIN_TRUE, limit // 2))
+    true = _thinned(targets.matches(), limit - len(found[0]))
+    b_ids, i_ids, j_ids = (torch.cat(both) for both in zip(found, true, strict=True))
+    return b_ids, i_ids, j_ids
+
+
+def _thinned(ids: Ids, most: int) -> Ids:
+    n = len(ids[0])
+    if n <= most:
+        return ids
+    kept = torch.arange(most, device=ids[0].device) * n // most
+    return ids[0][kept], ids[1][kept], ids[2][kept]
+
+
+@torch.no_grad()
+def recall(confidence: torch.Tensor, targets: CoarseTargets) -> float:
+    """Return the share of true matches whose cell in image 1 is the most probable one; 0 where there are none."""
+    b_ids, i_ids, j_ids = targets.matches()
+    right = confidence[b_ids, i_ids].argmax(1) == j_ids if len(b_ids) else j_ids.bool()
+    return float(right.sum() / max(len(b_ids), 1))
+
+
+def load_checkpoint(net: nn.Module, file: str) -> None:
+    """Load the published checkpoint ``file`` into ``net``.
+
+    Raises:
+        WeightsError: if it cannot be had or does not fit.
+    """
+    load_strictly(net, unwrapped(weights.load(file)), file)
+
+
+def unwrapped(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the network of a Lightning checkpoint: under ``state_dict``, each name after ``matcher.``."""
+    state = checkpoint.get("state_dict", checkpoint)
+    return {name.removeprefix("matcher."): tensor for name, tensor in state.items()}
+
+
+def load_strictly(net: nn.Module, state: dict[str, torch.Tensor], file: str) -> None:
+    """Load ``state`` into ``net``; a key too many or too few is an error, never a silent half-loaded network."""
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise WeightsError(f"{file} does not fit the network ({reason}); replace it or set the size it is of") from None

@@ -1,0 +1,106 @@
+"""Which cells of two images are the same place, and the loss that asks for it: labels for semi-dense matchers.
+
+Rules of spec/training.md sections 4.3 and 4.4. An image is a grid of cells, ``CELL`` pixels apart. Cell (x, y) stands
+for the point (CELL x, CELL y) counted from the image's corner, as the published networks were trained; in this
+project's pixels that is half a pixel less. Two cells are a match if the way from one leads to the other and the way
+back to the first. What is unknown is said by masks, where the reference sends it to cell 0 and leaves that cell out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from minima_core.geometry.coords import from_corner_origin, to_corner_origin
+from minima_core.supervision.warp import warp
+from minima_core.types import UNMATCHED
+
+if TYPE_CHECKING:
+    from minima_core.data.image_pairs import ImageBatch
+
+CELL = 8  # pixels
+ALPHA, GAMMA = 0.25, 2.0  # of the focal loss
+EPS = 1e-6  # probabilities are kept this far from 0 and 1
+
+
+@dataclass(frozen=True)
+class CoarseTargets:
+    """Where the cells of images 0 are in images 1; L cells an image, row by row.
+
+    Attributes:
+        partner0: (B, L) int64, the matching cell of image 1, or UNMATCHED.
+        warped0: (B, L, 2) pixels of image 1 that the cells' points lie at.
+        valid0: (B, L) bool, those pixels are known.
+        mask0: (B, L) bool, cells of image 0 that are not padding.
+        mask1: (B, L) bool, likewise of image 1.
+    """
+
+    partner0: torch.Tensor
+    warped0: torch.Tensor
+    valid0: torch.Tensor
+    mask0: torch.Tensor
+    mask1: torch.Tensor
+
+    def matches(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return (M,) pair of the batch, cell of image 0 and cell of image 1 of all matches."""
+        b_ids, i_ids = torch.where(self.partner0 >= 0)
+        return b_ids, i_ids, self.partner0[b_ids, i_ids]
+
+
+def coarse_targets(batch: ImageBatch) -> CoarseTargets:
+    """Return the targets of square images whose side is a multiple of ``CELL``; there is no test for occlusion."""
+    side = batch.image0.shape[-1] // CELL
+    points = cell_points(side, side, batch.image0.device).expand(len(batch), -1, -1)
+    warped0, valid0 = warp(points, batch)
+    warped1, valid1 = warp(points, batch.swap())
+    mask0, mask1 = cell_mask(batch.mask0), cell_mask(batch.mask1)
+    nearest0, nearest1 = (_nearest_cell(warped, side) for warped in (warped0, warped1))
+    there = valid0 & mask0 & (nearest0 >= 0)
+    landing = nearest0.clamp(min=0)
+    known_back = (valid1 & mask1).gather(1, landing)
+    returned = nearest1.gather(1, landing) == torch.arange(side * side, device=points.device)
+    partner0 = torch.where(there & known_back & returned, nearest0, UNMATCHED)
+    return CoarseTargets(partner0, warped0, valid0, mask0, mask1)
+
+
+def cell_points(h: int, w: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Return the (h * w, 2) pixels that cells stand for, row by row."""
+    y, x = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
+    return from_corner_origin(CELL * torch.stack([x, y], -1).reshape(-1, 2).float())
+
+
+def cell_mask(mask: torch.Tensor) -> torch.Tensor:
+    """Return (B, L) of a (B, S, S) mask: a cell takes the value of the pixel it sits on."""
+    return mask[:, ::CELL, ::CELL].flatten(1)
+
+
+def focal_loss(confidence: torch.Tensor, targets: CoarseTargets) -> torch.Tensor:
+    """Return (B,): the focal loss of (B, L, L) match probabilities, the mean over matches plus the mean over the rest.
+
+    Padding does not count. A pair without any match has zero, with a gradient: whether its cells match is not known.
+    """
+    p = confidence.float().clamp(EPS, 1 - EPS)
+    b_ids, i_ids, j_ids = targets.matches()
+    known = torch.zeros(len(p), dtype=torch.bool, device=p.device).index_fill(0, b_ids, True)
+    weight = (targets.mask0[:, :, None] & targets.mask1[:, None, :] & known[:, None, None]).float()
+    # the matches' share is taken out of the sum and of the count instead of out of the (B, L, L) mask
+    weight[b_ids, i_ids, j_ids] = 0.0
+    negative = ((-ALPHA * p**GAMMA * torch.log1p(-p)) * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1)
+    at_match = p[b_ids, i_ids, j_ids]
+    return mean_by_pair(-ALPHA * (1 - at_match) ** GAMMA * at_match.log(), b_ids, len(p)) + negative
+
+
+def mean_by_pair(values: torch.Tensor, b_ids: torch.Tensor, pairs: int) -> torch.Tensor:
+    """Return the (B,) means of (M,) values that belong to pairs ``b_ids`` (M,); 0 for a pair that has none."""
+    sums = values.new_zeros(pairs).index_add(0, b_ids, values)
+    counts = values.new_zeros(pairs).index_add(0, b_ids, torch.ones_like(values))
+    return sums / counts.clamp(min=1)
+
+
+def _nearest_cell(points: torch.Tensor, side: int) -> torch.Tensor:
+    """Return the (B, N) cell nearest to (B, N, 2) pixels, -1 where there is none."""
+    x, y = (to_corner_origin(points) / CELL).round().long().unbind(-1)
+    within = (x >= 0) & (y >= 0) & (x < side) & (y < side)
+    return torch.where(within, y * side + x, -1)
