@@ -21,9 +21,10 @@ from tasks.stage import Args, Input, Output, execution, remove_when_done, run
 
 
 class FinetuneArgs(Args):
-    """Which matcher, its parent model, the certified data, and where the model goes."""
+    """Which matcher, by which settings, its parent model, the certified data, and where the model goes."""
 
     matcher: str
+    preset: str
     parent: Input
     raw: Input
     index: Input
@@ -37,7 +38,8 @@ def main(args: FinetuneArgs) -> TrainingReport:
     from tasks.tracking import stage_run
 
     began = time.monotonic()
-    params, seed = read_section("training.finetune", TrainingParams), int(read_value("seed"))
+    params = read_section(f"training.finetune.{args.matcher}.{args.preset}", TrainingParams)
+    seed = int(read_value("seed"))
     certificate = certified(args.certificate, args.index, args.modalities)
     matcher, parent = read_model(args.parent)
     if parent.matcher != args.matcher or parent.params != read_value(f"matcher.{args.matcher}"):

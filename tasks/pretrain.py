@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
+from pydantic import model_validator
 
 from minima_core import licences
 from minima_core.config import Section, digest, read_section, read_value
@@ -25,11 +26,17 @@ from tasks.stage import Args, Input, Output, execution, remove_when_done, run
 
 
 class Pretrain(Section):
-    """Settings, ``training.pretrain`` in params.yaml."""
+    """Settings, ``training.pretrain.<matcher>`` in params.yaml."""
 
     mode: Literal["adopt", "train"]  # take the official RGB weights as they are, or train on RGB pairs
     start: Literal["official", "random"]  # what training starts from
-    train: TrainingParams
+    train: TrainingParams | None  # null where nothing is trained
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.mode == "train" and self.train is None:
+            raise ValueError("mode train needs the settings `train`; start from those of training.finetune")
+        return self
 
 
 class PretrainArgs(Args):
@@ -47,7 +54,7 @@ def main(args: PretrainArgs) -> TrainingReport:
     from tasks.tracking import stage_run
 
     began = time.monotonic()
-    params = read_section("training.pretrain", Pretrain)
+    params = read_section(f"training.pretrain.{args.matcher}", Pretrain)
     settings, seed = read_value(f"matcher.{args.matcher}"), int(read_value("seed"))
     record = {"seed": seed, "matcher": {args.matcher: settings}, "pretrain": params.model_dump(mode="json")}
     data = {"training": args.index, "raw": args.raw, "certificate": args.certificate}
@@ -99,6 +106,7 @@ def _trained(
     args: PretrainArgs, matcher: Matcher, card: ModelCard, params: Pretrain, seed: int, tracker: Tracker
 ) -> tuple[Fitted, ModelCard, Path]:
     """Train on RGB pairs; return what happened, the card of the result, and the scratch folder that may go."""
+    assert params.train is not None
     certificate, how = certified(args.certificate, args.index), execution()
     key = [card.digest(), params.model_dump(mode="json"), seed, certificate.index_digest]
     code = training_code(args.matcher)

@@ -22,16 +22,16 @@ SMALL = {
     "dataset.synthetic": {"scenes": 1, "validation_scenes": 1, "views": 6, "size": [160, 120], "max_pairs": 20},
     "benchmark.synthetic_six": {"scenes": 1, "views": 4, "size": [160, 120], "pairs": 2},
     "matcher.lightglue": {"long_side": 160, "max_keypoints": 128},
-    "training.finetune": {
+    "training.finetune.lightglue.demo": {
         "steps": 4,
         "batch": 2,
         "max_keypoints": 64,
-        "warmup": 1,
         "validation_samples": 4,
         "validate_every": 2,
         "checkpoint_every": 2,
     },
-    "training.finetune.pairs": {"per_scene": 6, "repeats": 1},
+    "training.finetune.lightglue.demo.schedule": {"warmup": 1},
+    "training.finetune.lightglue.demo.pairs": {"per_scene": 6, "repeats": 1},
     "validation": {"judged": 0.0},  # images this small hold too little structure to judge
     "promotion.benchmarks": {"synthetic_six": "auc@10"},
 }

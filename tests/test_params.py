@@ -24,8 +24,12 @@ PATH = Path(__file__).resolve().parents[1] / "params.yaml"
 PARAMS = load_params(PATH)
 PLUGINS = {"dataset": DATASETS, "matcher": MATCHERS, "benchmark": BENCHMARKS}
 SECTIONS = {
-    "training.pretrain": Pretrain,
-    "training.finetune": TrainingParams,
+    **{f"training.pretrain.{matcher}": Pretrain for matcher in PARAMS["training"]["pretrain"]},
+    **{
+        f"training.finetune.{matcher}.{preset}": TrainingParams
+        for matcher, presets in PARAMS["training"]["finetune"].items()
+        for preset in presets
+    },
     "gate": Gate,
     "infrared_training": InfraredTraining,
     "painter_training": PainterTraining,
@@ -80,6 +84,10 @@ def test_every_protocol_is_known(name):
 def test_what_is_listed_has_settings():
     assert set(PARAMS["modalities"]) <= set(PARAMS["synthesis"]) <= set(MODALITIES.names())
     assert set(PARAMS["matchers"]) <= set(PARAMS["matcher"])
+    training = PARAMS["training"]
+    assert set(PARAMS["matchers"]) <= set(training["pretrain"]) == set(training["finetune"])
+    assert all(set(presets) == {"demo", "paper"} for presets in training["finetune"].values())
+    assert training["preset"] in {"demo", "paper"} and set(training) == {"preset", "pretrain", "finetune"}
     assert set(PARAMS["benchmarks"]) <= set(PARAMS["benchmark"]) == set(PARAMS["evaluation"])
     assert set(PARAMS["promotion"]["benchmarks"]) <= set(PARAMS["benchmarks"])
     assert PARAMS["dataset"]["name"] in PARAMS["dataset"]

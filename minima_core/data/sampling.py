@@ -6,14 +6,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from minima_core.config import Section
+from minima_core.config import Section, unknown
 from minima_core.data.pairs import PairSource
-from minima_core.errors import DataError
+from minima_core.errors import ConfigError, DataError
 from minima_core.random import rng
 from minima_core.types import RGB
 
@@ -29,6 +29,64 @@ class Item:
     modality1: str
 
 
+class RandomModalities(Section):
+    """One side at most is not RGB: the paper's way (spec/training.md section 2)."""
+
+    strategy: Literal["random"]
+
+
+class RgbOnly(Section):
+    """Both sides are RGB."""
+
+    strategy: Literal["rgb_only"]
+
+
+class SingleModality(Section):
+    """As ``random``, of one modality alone."""
+
+    strategy: Literal["single"]
+    modality: str
+
+
+class SubsetOfModalities(Section):
+    """As ``random``, of some modalities."""
+
+    strategy: Literal["subset"]
+    modalities: Annotated[list[str], Field(min_length=1)]
+
+
+class AnyPair(Section):
+    """Each side is drawn by itself, evenly from RGB and all modalities, so that pairs may have no RGB side."""
+
+    strategy: Literal["any_pair"]
+
+
+Modalities = Annotated[
+    RandomModalities | RgbOnly | SingleModality | SubsetOfModalities | AnyPair, Field(discriminator="strategy")
+]
+
+
+def used_modalities(strategy: Modalities, names: Sequence[str]) -> list[str]:
+    """Return which of ``names`` a strategy draws from.
+
+    Raises:
+        ConfigError: if it asks for others.
+    """
+    match strategy:
+        case RgbOnly():
+            return []
+        case SingleModality(modality=one):
+            asked = [one]
+        case SubsetOfModalities(modalities=some):
+            asked = some
+        case _:
+            return list(names)
+    for name in asked:
+        if name not in names:
+            raise ConfigError(f"pairs.modalities in params.yaml: {unknown(name, names, 'the certified modalities')}")
+    return asked
+
+
 class PairSampling(Section):
     """How an epoch's pairs are drawn (spec/datasets.md section 4)."""
 
@@ -36,17 +94,24 @@ class PairSampling(Section):
     overlap: tuple[float, float]  # of the pairs, above the first and up to the second
     bins: Annotated[int, Field(gt=0)]  # of equal width over that range, drawn from equally
     repeats: Annotated[int, Field(gt=0)]  # visits of a drawn pair, each in modalities of its own
+    modalities: Modalities
 
 
-def modality_pair(names: Sequence[str], *, seed: int, epoch: int, sample: int) -> tuple[str, str]:
-    """Return the modalities of a sample's two sides; at most one of them is not RGB.
+def modality_pair(names: Sequence[str], strategy: Modalities, *, seed: int, epoch: int, sample: int) -> tuple[str, str]:
+    """Return the modalities of a sample's two sides; but for ``any_pair``, at most one of them is not RGB.
 
     One of ``names`` and RGB is drawn evenly and takes one side, drawn evenly: of n names an RGB pair comes with
-    probability 1 / (n + 1), every other (modality, side) with half of that (spec/training.md section 2).
+    probability 1 / (n + 1), every other (modality, side) with half of that. With ``any_pair`` all (n + 1)^2 pairs are
+    equally probable.
+
+    Raises:
+        ConfigError: if the strategy asks for a modality that is not among ``names``.
     """
-    listed = [RGB, *(name for name in names if name != RGB)]
+    listed = [RGB, *(name for name in used_modalities(strategy, names) if name != RGB)]
     generator = rng(seed, "modality", epoch, sample)
     name = listed[int(generator.integers(len(listed)))]
+    if isinstance(strategy, AnyPair):
+        return name, listed[int(generator.integers(len(listed)))]
     return (name, RGB) if generator.integers(2) else (RGB, name)
 
 
@@ -79,7 +144,8 @@ def epoch_items(source: PairSource, settings: PairSampling, *, seed: int, epoch:
         for k in source.first(s) + np.sort(drawn):
             for repeat in range(settings.repeats):
                 sample = int(k) * settings.repeats + repeat
-                item = Item(int(k), *modality_pair(source.names, seed=seed, epoch=epoch, sample=sample))
+                drawn_as = modality_pair(source.names, settings.modalities, seed=seed, epoch=epoch, sample=sample)
+                item = Item(int(k), *drawn_as)
                 if _exists(source, item):
                     items.append(item)
     if not items:

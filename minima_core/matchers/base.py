@@ -179,6 +179,10 @@ class Matcher(nn.Module, ABC):
         """Return the parameters that training changes; all, unless the matcher freezes a part."""
         return [p for p in self.parameters() if p.requires_grad]
 
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the trainable parameters by the names under which ``optimiser.lr`` gives their learning rates."""
+        return {"all": self.trainable()}
+
 
 def textureless(image: torch.Tensor) -> bool:
     """Say whether a (3, H, W) image is one colour, up to rounding."""

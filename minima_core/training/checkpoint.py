@@ -32,12 +32,14 @@ class Progress:
         skipped: steps of these that changed nothing, because their loss or gradient was not finite.
         curves: name -> (step, value) pairs.
         best: validation loss of the best weights so far, and the step they come from.
+        scale: what the loss is multiplied by before its gradient is taken; 1 but for half precision.
     """
 
     step: int = 0
     skipped: int = 0
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     best: tuple[float, int] | None = None
+    scale: float = 1.0
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Append values to their curves, but for those that are not finite: they say nothing and are no JSON."""
@@ -76,11 +78,12 @@ def load(scratch: Path) -> tuple[Progress, dict[str, torch.Tensor], dict[str, An
         best = None if values["best"] is None else (float(values["best"][0]), int(values["best"][1]))
         state = load_file(folders[-1] / "model.safetensors")
         optimiser = torch.load(folders[-1] / "optimiser.pt", map_location="cpu", weights_only=True)
+        progress = Progress(int(values["step"]), int(values["skipped"]), curves, best, float(values["scale"]))
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
         raise TrainingError(
             f"checkpoint {folders[-1]} is damaged ({str(error).splitlines()[0]}); remove this folder and run again"
         ) from None
-    return Progress(int(values["step"]), int(values["skipped"]), curves, best), state, optimiser
+    return progress, state, optimiser
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

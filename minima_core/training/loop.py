@@ -2,7 +2,9 @@
 
 What is guaranteed: with the same data, parameters, seed, machine and torch, a run that was killed and resumed any
 number of times ends with the same bits as an undisturbed one. The number of threads is part of the parameters because
-sums over a batch are split among them; the number of workers is not, because it decides only who computes what.
+sums over a batch are split among them; the number of workers is not, because it decides only who computes what. The
+number of processes and the size of a micro batch change the rounding and nothing else, for matchers whose loss is a
+mean over pairs.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -21,32 +25,62 @@ from minima_core.config import Section
 from minima_core.data.sampling import Item, PairSampling, batches
 from minima_core.errors import TrainingError
 from minima_core.io.weights import save_weights
-from minima_core.matchers.base import Matcher, TrainingData
+from minima_core.matchers.base import Losses, Matcher, TrainingData
 from minima_core.progress import track
 from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
+from minima_core.training.average import Average
 from minima_core.training.checkpoint import Progress
-from minima_core.training.optim import adam, scaled_lr
-from minima_core.training.steps import Fitted, descend, deterministic, resume, set_lr
+from minima_core.training.distributed import Group, group
+from minima_core.training.optim import Optimiser, Schedule, optimiser_for
+from minima_core.training.steps import Fitted, deterministic, resume, set_lr, update
 
 
 class TrainingParams(Section):
-    """Settings of one training, ``training.<stage>`` in params.yaml."""
+    """Settings of one training, ``training.<stage>.<matcher>`` in params.yaml."""
 
     steps: Annotated[int, Field(ge=0)]
     batch: Annotated[int, Field(gt=0)]  # pairs a step, over all devices
+    micro_batch: Annotated[int, Field(gt=0)]  # of these, how many a process computes on at a time
     max_keypoints: Annotated[int, Field(gt=0)]  # of an image in training; may be fewer than at inference
-    lr_at_32: Annotated[float, Field(gt=0)]  # learning rate at the paper's batch of 32; scaled to ours
-    warmup: Annotated[int, Field(ge=0)]  # steps
-    decay_from: Annotated[float, Field(ge=0, le=1)]  # share of the steps after which the rate falls
-    decay_to: Annotated[float, Field(gt=0, le=1)]  # factor of the rate at the end
-    clip: Annotated[float, Field(gt=0)]  # norm of the gradient
+    precision: Literal["float32", "bfloat16", "float16"]  # of the forward pass; weights are float32
+    compile: bool  # by torch.compile
+    optimiser: Optimiser
+    schedule: Schedule
+    clip: Annotated[float, Field(gt=0)] | None  # norm of the gradient
+    ema: Annotated[float, Field(ge=0, lt=1)]  # decay of the average of weights that is validated and kept; 0: none
     pairs: PairSampling
     validation_samples: Annotated[int, Field(gt=0)]
     validate_every: Annotated[int, Field(gt=0)]  # steps
     checkpoint_every: Annotated[int, Field(gt=0)]  # steps
     max_skipped: Annotated[int, Field(ge=0)]  # steps that may be lost to non-finite losses
     threads: Annotated[int, Field(gt=0)]  # of torch; part of the result, see the module
+
+
+@dataclass
+class _Run:
+    """What the parts of a training share."""
+
+    matcher: Matcher
+    loss: Callable[[Any], Losses]
+    optimiser: torch.optim.Optimizer
+    average: Average
+    progress: Progress
+    params: TrainingParams
+    group: Group
+    tracker: Tracker
+    scratch: Path
+
+    def log(self, values: Mapping[str, float]) -> None:
+        self.progress.log(values, self.progress.step)
+        if self.group.leads:
+            self.tracker.metrics(values, self.progress.step)
+
+    def save(self) -> None:
+        self.group.follow(self.matcher.buffers())
+        if self.group.leads:
+            checkpoint.save(self.scratch, self.progress, self.average.state(), self.optimiser)
+        self.group.wait()
 
 
 def fit(
@@ -61,6 +95,8 @@ def fit(
 ) -> Fitted:
     """Train ``matcher`` in place and leave in it the weights with the lowest validation loss.
 
+    Processes that torchrun has started share the batches; one of them writes.
+
     Args:
         matcher: with the weights to start from.
         data: training samples.
@@ -71,36 +107,49 @@ def fit(
         scratch: folder of the checkpoints; one that belongs to these parameters and inputs alone.
 
     Raises:
-        TrainingError: if more than ``max_skipped`` steps had a loss or a gradient that is not finite, or a validation
-            loss is not.
+        TrainingError: if more than ``max_skipped`` steps had a loss or a gradient that is not finite, a validation
+            loss is not, or the learning rates are not for this matcher's groups of parameters.
     """
     with deterministic(params.threads):
-        optimiser = adam(matcher.trainable(), scaled_lr(params.lr_at_32, params.batch))
-        progress = resume(scratch, optimiser, matcher.load_state_dict)
-        if progress is None:
-            progress = Progress()
-            _validate(matcher, validation, params, progress, tracker, scratch)
-            checkpoint.save(scratch, progress, matcher.state_dict(), optimiser)
+        optimiser = optimiser_for(matcher.groups(), params.optimiser, params.batch)
+        average = Average(matcher, params.ema)
+        found = resume(scratch, optimiser, average.load)
+        progress = found or Progress(scale=FIRST_SCALE if params.precision == "float16" else 1.0)
+        loss = torch.compile(matcher.loss) if params.compile else matcher.loss
+        run = _Run(matcher, loss, optimiser, average, progress, params, group(), tracker, scratch)
+        run.group.wait()  # until all have looked for a checkpoint
+        if found is None:
+            _validate(run, validation)
+            run.save()
         schedule = islice(batches(map(items, count()), params.batch), progress.step, params.steps)
-        for batch in track(_ahead(data, schedule), "training", total=params.steps, done=progress.step):
-            _step(matcher, optimiser, batch, params, progress, tracker)
+        steps = _ahead(data, schedule, run.group, params.micro_batch)
+        for parts in track(steps, "training", total=params.steps, done=progress.step):
+            _step(run, parts)
             if progress.step % params.validate_every == 0 or progress.step == params.steps:
-                _validate(matcher, validation, params, progress, tracker, scratch)
+                _validate(run, validation)
             if progress.step % params.checkpoint_every == 0 or progress.step == params.steps:
-                checkpoint.save(scratch, progress, matcher.state_dict(), optimiser)
+                run.save()
     matcher.load_state_dict(checkpoint.weights(scratch / _BEST))
     return Fitted.of(progress)
 
 
 _BEST = "best.safetensors"
 LOG_EVERY = 5  # steps
+FIRST_SCALE = 65536.0  # of a loss in half precision; it falls where it is too large and never grows, as RoMa's
 
 
-def _ahead(data: TrainingData, schedule: Iterator[list[Item]]) -> Iterator[Any]:
-    """Yield collated batches; the next one is read while the last is computed on."""
+def _ahead(
+    data: TrainingData, schedule: Iterator[list[Item]], processes: Group, size: int
+) -> Iterator[list[tuple[float, Any]]]:
+    """Yield this process's part of each batch: collated micro batches, each with its share of the whole batch.
 
-    def read(items: list[Item]) -> Any:
-        return data.collate([data.sample(item) for item in items])
+    The next batch is read while the last is computed on.
+    """
+
+    def read(items: list[Item]) -> list[tuple[float, Any]]:
+        mine = processes.share(items)
+        parts = [mine[start : start + size] for start in range(0, len(mine), size)]
+        return [(len(part) / len(items), data.collate([data.sample(item) for item in part])) for part in parts]
 
     with ThreadPoolExecutor(1) as reader:
         waiting = None
@@ -113,75 +162,84 @@ def _ahead(data: TrainingData, schedule: Iterator[list[Item]]) -> Iterator[Any]:
             yield waiting.result()
 
 
-def _step(
-    matcher: Matcher,
-    optimiser: torch.optim.Optimizer,
-    batch: Any,
-    params: TrainingParams,
-    progress: Progress,
-    tracker: Tracker,
-) -> None:
+def _step(run: _Run, parts: list[tuple[float, Any]]) -> None:
     """Do one step, or count it as skipped where its loss or gradient is not finite."""
-    lr = set_lr(optimiser, scaled_lr(params.lr_at_32, params.batch), progress.step, params)
-    matcher.train()
-    optimiser.zero_grad(set_to_none=True)
-    losses = matcher.loss(batch)
-    norm = descend(
-        optimiser,
-        losses.total,
-        matcher.trainable(),
+    params, progress = run.params, run.progress
+    lr = set_lr(run.optimiser, params.schedule.factor(progress.step, params.steps))
+    run.matcher.train()
+    run.optimiser.zero_grad(set_to_none=True)
+    sums: dict[str, float] = {}
+    for share, batch in parts:
+        with _precision(run.matcher, params):
+            losses = run.loss(batch)
+        torch.autograd.backward(losses.total * (share * progress.scale))
+        _add(sums, "train/", losses, share)
+    sums = run.group.total(sums)
+    parameters = run.matcher.trainable()
+    run.group.add_gradients(parameters)
+    if progress.scale != 1:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= progress.scale
+    norm = update(
+        run.optimiser,
+        parameters,
         progress,
-        clip=params.clip,
+        finite=math.isfinite(sums["train/loss"]),
+        clip=params.clip or math.inf,
         max_skipped=params.max_skipped,
-        remedy="lower lr_at_32 or look at the data (the last good state was kept)",
+        remedy="lower optimiser.lr or look at the data (the last good state was kept)",
     )
     if norm is None:
         return
-    values = {
-        "train/loss": float(losses.total.detach()),
-        "train/lr": lr,
-        "train/norm": norm,
-    }
-    values |= {f"train/{name}": value for name, value in losses.parts.items()}
+    run.average.update()
     if progress.step % LOG_EVERY == 0:
-        progress.log(values, progress.step)
-        tracker.metrics(values, progress.step)
+        run.log({"train/loss": sums["train/loss"], "train/lr": lr, "train/norm": norm, **sums})
 
 
-def _validate(
-    matcher: Matcher,
-    validation: tuple[TrainingData, list[Item]],
-    params: TrainingParams,
-    progress: Progress,
-    tracker: Tracker,
-    scratch: Path,
-) -> None:
+def _precision(matcher: Matcher, params: TrainingParams) -> AbstractContextManager[object]:
+    """Return the context in which the forward pass is computed in the precision asked for."""
+    if params.precision == "float32":
+        return nullcontext()
+    return torch.autocast(next(matcher.parameters()).device.type, getattr(torch, params.precision))
+
+
+def _add(sums: dict[str, float], prefix: str, losses: Losses, weight: float) -> None:
+    for name, value in {"loss": float(losses.total.detach()), **losses.parts}.items():
+        sums[prefix + name] = sums.get(prefix + name, 0.0) + value * weight
+
+
+def _validate(run: _Run, validation: tuple[TrainingData, list[Item]]) -> None:
     """Log the validation losses; weights that are the best so far are kept."""
-    values = evaluate(matcher, *validation, batch=params.batch)
-    if not math.isfinite(values["val/loss"]):
-        raise TrainingError(
-            f"the validation loss at step {progress.step} is not finite; look at the val pairs, or lower lr_at_32 "
-            f"(checkpoints are in {scratch})"
-        )
-    progress.log(values, progress.step)
-    tracker.metrics(values, progress.step)
-    loss = values["val/loss"]
-    if progress.best is None or loss < progress.best[0]:
-        progress.best = (loss, progress.step)
-        save_weights(scratch / _BEST, matcher.state_dict())
+    progress = run.progress
+    run.group.follow(run.matcher.buffers())
+    with run.average.in_place():
+        values = _evaluate(run, *validation)
+        loss = values["val/loss"]
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the validation loss at step {progress.step} is not finite; look at the val pairs, or lower "
+                f"optimiser.lr (checkpoints are in {run.scratch})"
+            )
+        run.log(values)
+        if progress.best is None or loss < progress.best[0]:
+            progress.best = (loss, progress.step)
+            if run.group.leads:
+                save_weights(run.scratch / _BEST, run.matcher.state_dict())
 
 
 @torch.no_grad()
-def evaluate(matcher: Matcher, data: TrainingData, items: list[Item], *, batch: int) -> dict[str, float]:
+def _evaluate(run: _Run, data: TrainingData, items: list[Item]) -> dict[str, float]:
     """Return the mean losses over fixed samples, as ``val/<name>``."""
-    matcher.eval()
+    run.matcher.eval()
     sums: dict[str, float] = {}
-    for start in range(0, len(items), batch):
-        some = items[start : start + batch]
-        losses = matcher.loss(data.collate([data.sample(item) for item in some]))
-        for name, value in {"loss": float(losses.total), **losses.parts}.items():
-            sums[f"val/{name}"] = sums.get(f"val/{name}", 0.0) + value * len(some)
-    return {name: value / len(items) for name, value in sums.items()}
+    mine, size = run.group.share(items), run.params.micro_batch
+    for start in range(0, len(mine), size):
+        some = mine[start : start + size]
+        with _precision(run.matcher, run.params):
+            losses = run.loss(data.collate([data.sample(item) for item in some]))
+        _add(sums, "val/", losses, len(some))
+    return {name: value / len(items) for name, value in run.group.total(sums).items()}
 
 
 def summary(fitted: Fitted) -> Mapping[str, float]:

@@ -27,7 +27,7 @@ from minima_core.synthesis.paint._renderer import Region, Strokes, lay
 from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
 from minima_core.training.checkpoint import Progress
-from minima_core.training.optim import adam
+from minima_core.training.optim import adam, lr_factor
 from minima_core.training.steps import Fitted, descend, deterministic, resume, set_lr
 
 LOG_EVERY = 20  # steps
@@ -127,7 +127,14 @@ def _step(
     tracker: Tracker,
 ) -> None:
     """Do one step, or count it as skipped where its loss or gradient is not finite."""
-    lr = set_lr(optimiser, params.lr, progress.step, params)
+    factor = lr_factor(
+        progress.step,
+        steps=params.steps,
+        warmup=params.warmup,
+        decay_from=params.decay_from,
+        decay_to=params.decay_to,
+    )
+    lr = set_lr(optimiser, factor)
     painter.train()
     optimiser.zero_grad(set_to_none=True)
     shape, logit = painter(scenes.target, scenes.canvas)

@@ -8,13 +8,14 @@ from pathlib import Path
 from minima_core.config import digest
 from minima_core.data.index import index_digest
 from minima_core.data.pairs import PairSource
-from minima_core.data.sampling import epoch_items, validation_items
+from minima_core.data.sampling import epoch_items, used_modalities, validation_items
 from minima_core.errors import DataError, TrainingError
 from minima_core.io.atomic import write_json
 from minima_core.manifest import CURVES, Certificate, Split, folder_digest
 from minima_core.matchers.base import Matcher
 from minima_core.provenance import code_digest
 from minima_core.tracking import Tracker
+from minima_core.training.distributed import group
 from minima_core.training.loop import TrainingParams, fit
 from minima_core.training.steps import Fitted
 
@@ -73,7 +74,7 @@ def train(
         index: folder of the pair index.
         raw: folder of the raw scenes.
         modalities: folder of the synthesised modalities; None where only RGB pairs are wanted.
-        names: modalities to draw beside RGB.
+        names: modalities to draw beside RGB, where the strategy of ``params`` takes no fewer.
         seed: of the sampler.
         workers: how many images are worked on at a time; changes nothing in the result.
         cache: where features of a frozen extractor are kept.
@@ -81,9 +82,11 @@ def train(
         tracker: gets the curves.
 
     Raises:
+        ConfigError: if a modality was asked for that is not among ``names``.
         DataError: if a split has no pair to train or validate on.
         TrainingError: if too many steps are not finite.
     """
+    names = used_modalities(params.pairs.modalities, names)
 
     def source(split: Split) -> PairSource:
         found = PairSource(index, raw, modalities, split=split, names=names)
@@ -97,10 +100,11 @@ def train(
         raise DataError(
             f"{index} has no val pair with overlap above {params.pairs.overlap[0]}; lower it in params.yaml"
         )
-    data, check_data = (
-        matcher.training_data(pairs, max_keypoints=params.max_keypoints, cache=cache, workers=workers)
-        for pairs in (learn, check)
-    )
+    with group().leader_first():  # it fills the cache
+        data, check_data = (
+            matcher.training_data(pairs, max_keypoints=params.max_keypoints, cache=cache, workers=workers)
+            for pairs in (learn, check)
+        )
     scratch = scratch / digest([data.key, check_data.key])[:16]
     try:
         return fit(

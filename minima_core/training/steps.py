@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -16,22 +16,8 @@ from torch import nn
 from minima_core.errors import TrainingError
 from minima_core.training import checkpoint
 from minima_core.training.checkpoint import Progress
-from minima_core.training.optim import lr_factor
 
 logger = logging.getLogger(__name__)
-
-
-class Schedule(Protocol):
-    """The settings of a learning rate, as ``lr_factor`` takes them."""
-
-    @property
-    def steps(self) -> int: ...  # noqa: D102, the name says it
-    @property
-    def warmup(self) -> int: ...  # noqa: D102
-    @property
-    def decay_from(self) -> float: ...  # noqa: D102
-    @property
-    def decay_to(self) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -99,18 +85,11 @@ def resume(
     return progress
 
 
-def set_lr(optimiser: torch.optim.Optimizer, lr: float, step: int, schedule: Schedule) -> float:
-    """Give the optimiser the learning rate of ``step`` (from 0), ``lr`` times its factor, and return it."""
-    factor = lr_factor(
-        step,
-        steps=schedule.steps,
-        warmup=schedule.warmup,
-        decay_from=schedule.decay_from,
-        decay_to=schedule.decay_to,
-    )
+def set_lr(optimiser: torch.optim.Optimizer, factor: float) -> float:
+    """Give every group of the optimiser ``factor`` times its ``initial_lr``, and return the first one's."""
     for group in optimiser.param_groups:
-        group["lr"] = lr * factor
-    return lr * factor
+        group["lr"] = group["initial_lr"] * factor
+    return float(optimiser.param_groups[0]["lr"])
 
 
 def descend(
@@ -123,15 +102,33 @@ def descend(
     max_skipped: int,
     remedy: str,
 ) -> float | None:
-    """Do one step down a scalar loss and return the gradient's norm; None for a step that changed nothing.
+    """Do one step down a scalar loss: ``update`` after its gradient, the optimiser's gradients being zero before."""
+    finite = bool(loss.isfinite())
+    if finite:
+        torch.autograd.backward(loss)
+    return update(optimiser, parameters, progress, finite=finite, clip=clip, max_skipped=max_skipped, remedy=remedy)
 
-    A step whose loss or gradient is not finite is counted and skipped.
+
+def update(
+    optimiser: torch.optim.Optimizer,
+    parameters: Iterable[nn.Parameter],
+    progress: Progress,
+    *,
+    finite: bool,
+    clip: float,
+    max_skipped: int,
+    remedy: str,
+) -> float | None:
+    """Do one step along the gradient and return its norm; None for a step that changed nothing.
+
+    A step whose loss or gradient is not finite is counted and skipped. One whose gradient alone is not, of a loss that
+    was scaled up for half precision, halves the scale and does not count.
 
     Args:
-        optimiser: of ``parameters``, its gradients zero.
-        loss: scalar.
-        parameters: whose gradient is clipped to the norm ``clip``.
-        progress: counts the steps.
+        optimiser: of ``parameters``.
+        parameters: with gradients, which are clipped to the norm ``clip``.
+        progress: counts the steps and holds the scale.
+        finite: whether the loss is.
         clip: largest norm of the gradient.
         max_skipped: how many steps may be skipped.
         remedy: what to do when more are.
@@ -140,13 +137,14 @@ def descend(
         TrainingError: if more than ``max_skipped`` steps were skipped.
     """
     progress.step += 1
-    norm = math.nan
-    if bool(loss.isfinite()):
-        torch.autograd.backward(loss)
-        norm = float(nn.utils.clip_grad_norm_(parameters, clip))
+    norm = float(nn.utils.clip_grad_norm_(parameters, clip)) if finite else math.nan
     if math.isfinite(norm):
         optimiser.step()
         return norm
+    if finite and progress.scale > 1:
+        progress.scale /= 2
+        logger.info("step %d: half precision overflowed, the loss is scaled by %g now", progress.step, progress.scale)
+        return None
     progress.skipped += 1
     logger.warning("step %d: the loss or its gradient is not finite, the step was skipped", progress.step)
     if progress.skipped > max_skipped:

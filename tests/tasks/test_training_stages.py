@@ -36,7 +36,10 @@ def write_params(mode="adopt", start="official", **training):
     params = {
         "seed": 0,
         "matcher": {"lightglue": SETTINGS},
-        "training": {"pretrain": {"mode": mode, "start": start, "train": settings}, "finetune": settings},
+        "training": {
+            "pretrain": {"lightglue": {"mode": mode, "start": start, "train": settings}},
+            "finetune": {"lightglue": {"demo": settings}},
+        },
     }
     with open("params.yaml", "w") as file:
         yaml.safe_dump(params, file)
@@ -45,6 +48,7 @@ def write_params(mode="adopt", start="official", **training):
 def fine_args(out="fine", **changes):
     given = {
         "matcher": "lightglue",
+        "preset": "demo",
         "parent": "parent",
         "raw": "raw",
         "index": "index",

@@ -5,11 +5,14 @@ from collections import Counter
 import numpy as np
 import pytest
 from plane_world import PlaneWorld
+from pydantic import TypeAdapter
 
 from minima_core.data.pairs import PairSource
 from minima_core.data.sampling import (
     Item,
+    Modalities,
     PairSampling,
+    RandomModalities,
     batches,
     epoch_items,
     modality_pair,
@@ -21,7 +24,8 @@ from minima_core.manifest import ModalityManifest
 from minima_core.random import rng
 
 THREE = ["infrared", "event", "sketch"]
-SETTINGS = PairSampling(per_scene=3, overlap=(0.1, 0.7), bins=1, repeats=2)
+RANDOM = RandomModalities(strategy="random")
+SETTINGS = PairSampling(per_scene=3, overlap=(0.1, 0.7), bins=1, repeats=2, modalities=RANDOM)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,7 @@ def source(world, split="train", names=THREE):
 
 
 def test_frequencies_are_those_of_the_reference():
-    drawn = Counter(modality_pair(THREE, seed=0, epoch=0, sample=n) for n in range(8000))
+    drawn = Counter(modality_pair(THREE, RANDOM, seed=0, epoch=0, sample=n) for n in range(8000))
     assert len(drawn) == 7
     for pair, count in drawn.items():
         expected = 0.25 if pair == ("rgb", "rgb") else 0.125
@@ -42,17 +46,41 @@ def test_frequencies_are_those_of_the_reference():
 
 
 def test_never_two_that_are_not_rgb():
-    assert all("rgb" in modality_pair(THREE, seed=1, epoch=2, sample=n) for n in range(500))
+    assert all("rgb" in modality_pair(THREE, RANDOM, seed=1, epoch=2, sample=n) for n in range(500))
+
+
+def draw_as(names=tuple(THREE), count=400, **strategy):
+    chosen = TypeAdapter(Modalities).validate_python(strategy)
+    return Counter(modality_pair(names, chosen, seed=0, epoch=0, sample=n) for n in range(count))
+
+
+def test_strategies_draw_what_they_say():
+    assert set(draw_as(strategy="rgb_only")) == {("rgb", "rgb")}
+    single = draw_as(strategy="single", modality="event", count=4000)
+    assert single["rgb", "rgb"] / 4000 == pytest.approx(1 / 2, abs=0.03)
+    assert single["event", "rgb"] / 4000 == pytest.approx(1 / 4, abs=0.03) and len(single) == 3
+    subset = draw_as(strategy="subset", modalities=["event", "sketch"])
+    assert {m for pair in subset for m in pair} == {"rgb", "event", "sketch"} and ("event", "sketch") not in subset
+    both = draw_as(strategy="any_pair", count=8000)
+    assert len(both) == 16 and all(n / 8000 == pytest.approx(1 / 16, abs=0.011) for n in both.values())
+
+
+def test_strategy_may_only_ask_for_what_was_certified():
+    with pytest.raises(ConfigError, match=r"'evnt' is not in the certified modalities; did you mean 'event'"):
+        draw_as(strategy="single", modality="evnt")
 
 
 def test_rgb_in_the_list_is_not_counted_twice():
-    pairs = [[modality_pair(names, seed=0, epoch=0, sample=n) for n in range(50)] for names in (["rgb", *THREE], THREE)]
+    pairs = [
+        [modality_pair(names, RANDOM, seed=0, epoch=0, sample=n) for n in range(50)]
+        for names in (["rgb", *THREE], THREE)
+    ]
     assert pairs[0] == pairs[1]
 
 
 def test_modalities_depend_on_seed_epoch_and_sample_only():
     def draw(**k):
-        return [modality_pair(THREE, **({"seed": 0, "epoch": 0} | k), sample=n) for n in range(40)]
+        return [modality_pair(THREE, RANDOM, **({"seed": 0, "epoch": 0} | k), sample=n) for n in range(40)]
 
     assert draw() == draw()
     assert draw() != draw(seed=1)
@@ -60,12 +88,12 @@ def test_modalities_depend_on_seed_epoch_and_sample_only():
 
 
 def test_no_modalities_gives_rgb_pairs():
-    assert {modality_pair([], seed=0, epoch=0, sample=n) for n in range(20)} == {("rgb", "rgb")}
+    assert {modality_pair([], RANDOM, seed=0, epoch=0, sample=n) for n in range(20)} == {("rgb", "rgb")}
 
 
 def test_bins_are_drawn_from_equally():
     overlap = np.concatenate([np.full(500, 0.2), np.full(60, 0.4), np.full(40, 0.6), np.full(50, 0.9)])
-    settings = PairSampling(per_scene=60, overlap=(0.1, 0.7), bins=3, repeats=1)
+    settings = PairSampling(per_scene=60, overlap=(0.1, 0.7), bins=3, repeats=1, modalities=RANDOM)
     drawn = sample_pairs(overlap, settings, rng(0, "test"))
     assert Counter(overlap[drawn].tolist()) == {0.2: 20, 0.4: 20, 0.6: 20}
     assert len(set(drawn.tolist())) == 60
@@ -73,18 +101,18 @@ def test_bins_are_drawn_from_equally():
 
 def test_bin_with_less_than_twice_its_share_is_left_out():
     overlap = np.concatenate([np.full(500, 0.2), np.full(60, 0.4), np.full(39, 0.6)])
-    settings = PairSampling(per_scene=60, overlap=(0.1, 0.7), bins=3, repeats=1)
+    settings = PairSampling(per_scene=60, overlap=(0.1, 0.7), bins=3, repeats=1, modalities=RANDOM)
     assert Counter(overlap[sample_pairs(overlap, settings, rng(0, "test"))].tolist()) == {0.2: 30, 0.4: 30}
 
 
 def test_upper_end_belongs_to_the_range_and_lower_end_does_not():
     overlap = np.array([0.1, 0.7, 0.71])
-    settings = PairSampling(per_scene=9, overlap=(0.1, 0.7), bins=1, repeats=1)
+    settings = PairSampling(per_scene=9, overlap=(0.1, 0.7), bins=1, repeats=1, modalities=RANDOM)
     assert sample_pairs(overlap, settings, rng(0, "test")).tolist() == [1]
 
 
 def test_small_scene_gives_what_it_has():
-    settings = PairSampling(per_scene=60, overlap=(0.1, 0.7), bins=3, repeats=1)
+    settings = PairSampling(per_scene=60, overlap=(0.1, 0.7), bins=3, repeats=1, modalities=RANDOM)
     assert sorted(sample_pairs(np.array([0.2, 0.05, 0.6]), settings, rng(0, "t")).tolist()) == [0, 2]
     assert sorted(sample_pairs(np.array([0.9, 0.05, 0.8]), settings, rng(0, "t")).tolist()) == [0, 2]
 

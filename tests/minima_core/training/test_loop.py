@@ -16,7 +16,6 @@ from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.tracking import NullTracker
 from minima_core.training import checkpoint
 from minima_core.training.loop import TrainingParams, fit
-from minima_core.training.optim import lr_factor, scaled_lr
 
 
 class Line(Matcher):
@@ -61,6 +60,7 @@ class Points:
         return tuple(torch.tensor(column) for column in zip(*samples, strict=True))
 
 
+CONSTANT = {"kind": "exponential", "warmup": 2, "decay_from": 0.5, "decay_to": 1.0}
 VALIDATION = [Item(n, "rgb", "rgb") for n in range(5)]
 
 
@@ -68,9 +68,14 @@ def items(epoch):
     return [Item((n * 5 + epoch) % 11, "rgb", "rgb") for n in range(11)]
 
 
+def optimiser(lr, **changes):
+    return {"kind": "adam", "weight_decay": 0.0, "lr": {"all": lr}, "lr_batch": 32} | changes
+
+
 def run(scratch, data=None, tracker=None, validation=None, **changes):
     matcher = Line()
-    settings = {"steps": 30, "lr_at_32": 0.8, "clip": 1e6, "validate_every": 10, "checkpoint_every": 4}
+    settings = {"steps": 30, "clip": 1e6, "validate_every": 10, "checkpoint_every": 4}
+    settings |= {"optimiser": optimiser(0.8)}
     params = TrainingParams.model_validate(training_settings(**(settings | changes)))
     fitted = fit(
         matcher,
@@ -118,7 +123,7 @@ def test_step_that_is_not_finite_changes_nothing_and_is_counted(tmp_path):
 
 
 def test_too_many_such_steps_end_the_run_and_keep_the_last_good_state(tmp_path):
-    with pytest.raises(TrainingError, match=r"3 steps .* max_skipped is 2; lower lr_at_32"):
+    with pytest.raises(TrainingError, match=r"3 steps .* max_skipped is 2; lower optimiser.lr"):
         run(tmp_path, Points(poison=set(range(11))), max_skipped=2)
     progress, weights, _ = checkpoint.load(tmp_path)
     assert progress.step == 0
@@ -146,7 +151,7 @@ def test_part_of_a_loss_that_is_not_finite_is_left_out_of_the_curves(tmp_path, m
 
 
 def test_best_weights_win_over_the_last(tmp_path):
-    wild, fitted = run(tmp_path, lr_at_32=30.0, steps=20, decay_to=1.0, validate_every=1)
+    wild, fitted = run(tmp_path, optimiser=optimiser(30.0), schedule=CONSTANT, steps=20, validate_every=1)
     best = min(value for _, value in fitted.curves["val/loss"])
     assert fitted.final["val/loss"] > best
     loss = wild.loss(Points().collate([Points().sample(item) for item in VALIDATION])).total
@@ -155,7 +160,7 @@ def test_best_weights_win_over_the_last(tmp_path):
 
 
 def test_gradient_is_clipped(tmp_path):
-    _, fitted = run(tmp_path, clip=1e-3, lr_at_32=1e-3)
+    _, fitted = run(tmp_path, clip=1e-3, optimiser=optimiser(1e-3))
     assert max(norm for _, norm in fitted.curves["train/norm"]) > 1e-3  # what is logged is the norm before
 
 
@@ -191,18 +196,3 @@ def test_damaged_checkpoint_is_one_line(tmp_path):
 def test_only_the_last_checkpoints_are_kept(tmp_path):
     run(tmp_path)
     assert [p.name for p in sorted(tmp_path.glob("step-*"))] == ["step-00000028", "step-00000030"]
-
-
-def test_learning_rate_of_the_references():
-    assert scaled_lr(1e-4, 24) == pytest.approx(0.75e-4)  # glue-factory's fork
-    assert scaled_lr(1e-4, 32) == pytest.approx(1e-4)  # the paper
-
-
-def test_learning_rate_warms_up_stays_and_falls():
-    def factor(step):
-        return lr_factor(step, steps=100, warmup=4, decay_from=0.6, decay_to=0.1)
-
-    assert [round(factor(s), 3) for s in range(6)] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
-    assert factor(59) == factor(60) == 1.0
-    assert factor(80) == pytest.approx(0.1**0.5)
-    assert factor(100) == pytest.approx(0.1)

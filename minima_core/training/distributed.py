@@ -1,0 +1,99 @@
+"""Several processes that train one matcher under torchrun: who takes what, and how gradients become one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import distributed as dist
+from torch import nn
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes of a training; one alone is a group too.
+
+    Every method but ``share`` has to be called by all of them, in the same order.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """Return what of a batch this process takes; nothing where there are fewer items than processes."""
+        return items[self.rank :: self.size]
+
+    def total(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return the sums by name over all processes."""
+        found: list[Mapping[str, float]] = [values]
+        if self.size > 1:
+            found = [{}] * self.size
+            dist.all_gather_object(found, dict(values))
+        sums: dict[str, float] = {}
+        for some in found:
+            for name, value in some.items():
+                sums[name] = sums.get(name, 0.0) + value
+        return sums
+
+    def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Give all processes the sum of their gradients; a parameter that none has used stays without one."""
+        if self.size == 1:
+            return
+        used = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32, device=parameters[0].device)
+        dist.all_reduce(used, dist.ReduceOp.MAX)
+        for parameter, by_any in zip(parameters, used.tolist(), strict=True):
+            if by_any:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                dist.all_reduce(parameter.grad)
+
+    def follow(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Overwrite tensors with those of the leader: running statistics are each process's own."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def wait(self) -> None:
+        """Go on when all processes are here."""
+        if self.size > 1:
+            dist.barrier()
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """Run a block in the leader before the others, which find what it wrote."""
+        if not self.leads:
+            self.wait()
+        yield
+        if self.leads:
+            self.wait()
+
+
+def group() -> Group:
+    """Return the group that this process has joined, or one of its own."""
+    return Group(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Group()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Group]:
+    """Join the processes that torchrun has started, if it has; on GPUs, each takes the one of its local rank."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Group()
+        return
+    if device.startswith("cuda"):
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield group()
+    finally:
+        dist.destroy_process_group()
