@@ -10,28 +10,26 @@ import numpy as np
 TOLERANCE = 2.0  # a larger window is taken while its residual is below this multiple of the smaller one's
 PREFERENCE = 0.7  # a window off the centre is taken where its residual is below this share of the centred one's
 ROUNDING = 1e-5  # relative residual that float32 depth leaves on a perfect plane
+STRIP = 32  # rows that are computed together: their sums stay in the processor's cache
 COARSEST = 0.01  # relative; a sensor whose steps are larger gets them drawn
 
 
 def fit_planes(values: np.ndarray, known: np.ndarray, radii: tuple[int, ...]) -> np.ndarray:
-    """Return (H, W, 3) coefficients (a, b, c) of a x + b y + c through (H, W) ``values``, zero where there is none.
+    """Return (H, W, 3) float32 coefficients (a, b, c) of a x + b y + c through (H, W) ``values``, zero where none is.
 
     For every radius the window may lie anywhere around the pixel (nine positions); the larger radius wins unless its
     residual says that it crosses an edge or a curve.
     """
-    same = ROUNDING * values + np.minimum(quantum(values, known) / 2, COARSEST * values)
-    fits: list[np.ndarray] = []
-    chosen = np.full(values.shape, -1, np.int64)
-    lowest = np.full(values.shape, np.inf)
+    narrow = values.astype(np.float32)
+    same = ROUNDING * narrow + np.minimum(quantum(values, known) / 2, COARSEST * narrow)
+    best = np.zeros((*values.shape, 3), np.float32)
+    lowest = np.full(values.shape, np.inf, np.float32)
     for radius in sorted(radii):
         coefficients, residual = _windows(values, known, radius)
         residual, centre = _best_position(residual, radius)
-        take = np.isfinite(residual) & (residual <= TOLERANCE * lowest + same)
-        np.copyto(chosen, centre + len(fits) * values.size, where=take)
-        np.minimum(lowest, residual, out=lowest, where=take)
-        fits.append(coefficients.reshape(-1, 3))
-    best = np.concatenate(fits).take(np.maximum(chosen, 0), axis=0)
-    best[~known | (chosen < 0)] = 0
+        take = np.isfinite(residual) & (residual <= TOLERANCE * lowest + same) & known
+        lowest = np.where(take, np.minimum(lowest, residual), lowest)
+        cv2.copyTo(cv2.remap(coefficients, centre, None, cv2.INTER_NEAREST), take.view(np.uint8), best)
     return best
 
 
@@ -44,43 +42,65 @@ def quantum(values: np.ndarray, known: np.ndarray) -> float:
 
 
 def _windows(values: np.ndarray, known: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (H, W, 3) plane coefficients and (H, W) residuals of the windows centred at each pixel."""
-    offset = np.arange(-radius, radius + 1, dtype=np.float64)
-    one = np.ones_like(offset)
-    weight = known.astype(np.float64)
-    held = values * weight
+    """Return (H, W, 3) plane coefficients and (H, W) residuals, float32, of the windows centred at each pixel."""
+    side = 2 * radius + 1
+    offset = np.arange(-radius, radius + 1, dtype=np.float32)
+    one, square = np.ones_like(offset), offset**2
+    weight = known.astype(np.float32)
+    held = values * weight  # float64
+
+    def total(data: np.ndarray) -> np.ndarray:
+        return cv2.boxFilter(data, -1, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
 
     def moment(data: np.ndarray, kernel_x: np.ndarray, kernel_y: np.ndarray) -> np.ndarray:
-        return cv2.sepFilter2D(data, cv2.CV_64F, kernel_x, kernel_y, borderType=cv2.BORDER_CONSTANT)
+        return cv2.sepFilter2D(data, -1, kernel_x, kernel_y, borderType=cv2.BORDER_CONSTANT)
 
-    n, x, y = (moment(weight, *k) for k in ((one, one), (offset, one), (one, offset)))
-    xx, xy, yy = (moment(weight, *k) for k in ((offset**2, one), (offset, offset), (one, offset**2)))
-    v, xv, yv = (moment(held, *k) for k in ((one, one), (offset, one), (one, offset)))
-    vv = moment(held * held, one, one)
+    narrow = held.astype(np.float32)
+    shape = [moment(weight, *k) for k in ((offset, one), (one, offset), (square, one), (offset, offset), (one, square))]
+    slope = [moment(narrow, *k) for k in ((offset, one), (one, offset))]
+    sums = [total(weight), *shape, total(held), *slope, total(held * held)]
+    coefficients = np.empty((*values.shape, 3), np.float32)
+    residual = np.empty(values.shape, np.float32)
+    for start in range(0, len(values), STRIP):
+        rows = slice(start, start + STRIP)
+        coefficients[rows], residual[rows] = _planes([part[rows] for part in sums], max(4, 0.5 * side**2), start)
+    return coefficients, residual
+
+
+def _planes(sums: list[np.ndarray], least: float, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return coefficients and residuals of the windows of some rows, the first of which is ``top``.
+
+    ``sums`` over each window are of 1, x, y, xx, xy, yy, v, xv, yv and vv; one of fewer pixels than ``least`` has none.
+    """
+    n, x, y, xx, xy, yy, exact, xv, yv, vv = sums
     with np.errstate(divide="ignore", invalid="ignore"):  # windows without enough pixels end as inf below
-        sxx, sxy, syy = xx - x * x / n, xy - x * y / n, yy - y * y / n
-        sxv, syv = xv - x * v / n, yv - y * v / n
-        determinant = sxx * syy - sxy * sxy
-        a = (sxv * syy - syv * sxy) / determinant
-        b = (syv * sxx - sxv * sxy) / determinant
-        residual = np.sqrt(np.maximum(vv - v * v / n - a * sxv - b * syv, 0) / np.maximum(n - 3, 1))
-        enough = (n >= max(4, 0.5 * len(offset) ** 2)) & (determinant > 1e-9 * sxx * syy)
-        ys, xs = np.ogrid[: values.shape[0], : values.shape[1]]
-        c = (v - a * x - b * y) / n - a * xs - b * ys
-    residual[~enough] = np.inf
-    return np.stack([a, b, c], -1), residual
+        share = 1 / n
+        spread = (vv - exact * exact * share).astype(np.float32)  # a small difference of large numbers: of float64
+        mean_x, mean_y, mean_v = x * share, y * share, exact.astype(np.float32) * share
+        sxx, sxy, syy = xx - x * mean_x, xy - x * mean_y, yy - y * mean_y
+        sxv, syv = xv - x * mean_v, yv - y * mean_v
+        part = 1 / (sxx * syy - sxy * sxy)  # of a positive number: half a window never lies on one line
+        a = (sxv * syy - syv * sxy) * part
+        b = (syv * sxx - sxv * sxy) * part
+        residual = np.sqrt(np.maximum(spread - a * sxv - b * syv, 0) / np.maximum(n - 3, 1))
+        ys, xs = np.ogrid[np.float32(top) : top + n.shape[0], np.float32(0) : n.shape[1]]
+        c = mean_v - a * (mean_x + xs) - b * (mean_y + ys)
+    residual[n < least] = np.inf
+    return cv2.merge([a, b, c]), residual
 
 
 def _best_position(residual: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest residual of the windows shifted by up to ``radius``, and their centres as flat indices."""
+    """Return the lowest residual of the windows shifted by up to ``radius``, and (H, W, 2) int16 x, y of its centre."""
     height, width = residual.shape
-    centre = np.arange(height * width).reshape(height, width)
     padded = np.pad(residual, radius, constant_values=np.inf)
-    lowest, chosen = residual.copy(), centre.copy()
     shifts = sorted(itertools.product((-radius, 0, radius), repeat=2), key=lambda s: abs(s[0]) + abs(s[1]))
-    for dy, dx in shifts[1:]:
+    bar = np.float32(PREFERENCE) * residual
+    chosen = np.zeros(residual.shape, np.uint8)  # which of the shifts
+    for k, (dy, dx) in enumerate(shifts[1:], 1):
         shifted = padded[radius + dy : radius + dy + height, radius + dx : radius + dx + width]
-        better = shifted < np.minimum(lowest, PREFERENCE * residual)
-        np.copyto(lowest, shifted, where=better)
-        np.copyto(chosen, centre + (dy * width + dx), where=better)
-    return lowest, chosen
+        np.maximum(chosen, (shifted < bar) * np.uint8(k), out=chosen)
+        np.minimum(bar, shifted, out=bar)
+    step_y, step_x = (np.array(step, np.int16).take(chosen) for step in zip(*shifts, strict=True))
+    ys, xs = np.ogrid[:height, :width]
+    centre = cv2.merge([step_x + xs.astype(np.int16), step_y + ys.astype(np.int16)])
+    return np.where(chosen > 0, bar, residual), centre

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+import cv2
 import numpy as np
 from pydantic import Field
 
@@ -37,7 +38,7 @@ class DatasetNormal(Engine):
         height, width = source.depth.shape
         K = default_intrinsics(width, height) if source.K is None else source.K
         normals = normals_of(source.depth, K, self.params.radii)
-        known = (normals != 0).any(-1)
+        known = np.einsum("hwc,hwc->hw", normals, normals) > 0
         if not known.any():
             raise Unavailable(f"the depth of {source.name} holds no surface to take normals from; mend its map")
         drawn = {
@@ -66,6 +67,7 @@ def normals_of(depth: np.ndarray, K: np.ndarray, radii: tuple[int, ...]) -> np.n
     """
     known = depth > 0
     inverse = np.divide(1.0, depth, out=np.zeros(depth.shape), where=known)
-    normals = fit_planes(inverse, known, radii) @ K
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    return np.divide(normals, length, out=np.zeros_like(normals), where=length > 0).astype(np.float32)
+    x, y, z = cv2.split(cv2.transform(fit_planes(inverse, known, radii), K.T))
+    length = np.sqrt(x * x + y * y + z * z)
+    scale = 1 / np.where(length > 0, length, 1)
+    return cv2.merge([x * scale, y * scale, z * scale])
