@@ -1,0 +1,149 @@
+"""The plugin: settings, weights, and the two faces of a matcher, inference and loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch.nn import functional as F
+
+from minima_core import licences, weights
+from minima_core.data.image_pairs import stretch
+from minima_core.errors import WeightsError
+from minima_core.geometry.coords import from_corner_origin
+from minima_core.matchers.base import Losses, Matcher, Provenance
+from minima_core.matchers.roma.backbones import VisionTransformer
+from minima_core.matchers.roma.network import TINY, Estimate, Network, Widths
+from minima_core.matchers.roma.refiner import pixel_grid
+from minima_core.matchers.roma.sampling import balanced_sample
+from minima_core.published import PUBLISHED
+from minima_core.types import Matches
+
+if TYPE_CHECKING:
+    from minima_core.data.image_pairs import ImageBatch, ImagePairs
+    from minima_core.data.pairs import PairSource
+
+FILE = "roma_outdoor.pth"
+DINO_FILE = "dinov2_vitl14_pretrain.pth"
+WIDTHS = {"full": Widths(), "tiny": TINY}
+DOUBT = 0.5  # how much of a coarse doubt comes off the fine certainty's logit
+
+
+class Roma(Matcher):
+    """RoMa (Edstedt et al., CVPR 2024): every pixel of each image is matched, the best matches are drawn."""
+
+    class Params(Matcher.Params):
+        """Settings, ``matcher.roma`` in params.yaml."""
+
+        width: Literal["full", "tiny"]  # tiny has no published weights; it is for trying things on a CPU
+        long_side: Annotated[int, Field(ge=64)]
+        max_keypoints: Annotated[int, Field(ge=1)]  # matches
+        coarse_side: Annotated[int, Field(ge=56, multiple_of=56)]  # of the square that is matched: 14 and 8 divide it
+        fine_side: Annotated[int, Field(ge=64, multiple_of=8)]  # of the square that refines the matches
+        threshold: Annotated[float, Field(gt=0, lt=1)]  # certainty above which a match counts as sure
+
+    params: Params
+
+    def __init__(self, params: Params) -> None:
+        super().__init__(params)
+        widths = WIDTHS[params.width]
+        self.dino = VisionTransformer(widths.dim, widths.depth, widths.heads, widths.positions)
+        self.network = Network(widths)
+
+    def load_published(self) -> Provenance:
+        """Load the official weights of DINOv2 and of the RoMa trained on it."""
+        self._refuse_tiny()
+        weights.fetch([DINO_FILE, FILE])
+        _load(self.dino, DINO_FILE)
+        _load(self.network, FILE)
+        return _provenance(DINO_FILE, FILE)
+
+    def load_frozen(self) -> Provenance:
+        """Load the official weights of DINOv2; the tiny one stays as it was made."""
+        if self.params.width == "tiny":
+            return super().load_frozen()
+        _load(self.dino, DINO_FILE)
+        return _provenance(DINO_FILE)
+
+    def _refuse_tiny(self) -> None:
+        if self.params.width == "tiny":
+            raise WeightsError("there are no published weights of a tiny roma; set matcher.roma.width to full")
+
+    def _match(self, image0: torch.Tensor, image1: torch.Tensor, max_keypoints: int) -> Matches:
+        coarse, fine = (
+            (stretch(image0, side)[0][None], stretch(image1, side)[0][None])
+            for side in (self.params.coarse_side, self.params.fine_side)
+        )
+        warp, certainty = self.dense(coarse, fine)
+        drawn = balanced_sample(warp, certainty, max_keypoints, self.params.threshold)
+        places0, places1 = (
+            from_corner_origin((places + 1) / 2 * places.new_tensor([image.shape[-1], image.shape[-2]]))
+            for places, image in ((warp[drawn, :2], image0), (warp[drawn, 2:], image1))
+        )
+        return Matches(places0, places1, certainty[drawn])
+
+    def dense(
+        self, coarse: tuple[torch.Tensor, torch.Tensor], fine: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (2 S², 4) places in both images, in [-1, 1], and (2 S²,) certainties: first image 0's pixels.
+
+        Args:
+            coarse: (1, 3, C, C) image 0 and image 1 that are matched.
+            fine: (1, 3, S, S) the same images, that refine the matches.
+        """
+        estimates = self.network(self.dino, *coarse, symmetric=True)
+        refined = self.network.refine(*fine, estimates[1])[1]
+        doubt = F.interpolate(estimates[16].certainty, fine[0].shape[-2:], mode="bilinear").clamp(max=0)
+        return both_ways(Estimate(refined.flow, refined.certainty - DOUBT * doubt))
+
+    def training_data(
+        self,
+        pairs: PairSource,
+        *,
+        max_keypoints: int,  # noqa: ARG002 (a dense loss takes every pixel)
+        cache: Path,  # noqa: ARG002 (nothing is worth keeping: images are augmented)
+        workers: int,  # noqa: ARG002
+    ) -> ImagePairs:
+        """Return square images of ``coarse_side`` with their depth and cameras."""
+        from minima_core.data.image_pairs import ImagePairs
+
+        return ImagePairs(pairs, side=self.params.coarse_side, fit="stretch")
+
+    def loss(self, batch: ImageBatch) -> Losses:
+        """Return RoMa's loss over all strides, from image 0 to image 1."""
+        raise NotImplementedError
+
+    def groups(self) -> dict[str, list[torch.nn.Parameter]]:
+        """Return the backbone, which learns slowly, and the decoder."""
+        return {
+            "encoder": list(self.network.encoder.parameters()),
+            "decoder": list(self.network.decoder.parameters()),
+        }
+
+
+def both_ways(estimate: Estimate) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (2 h w, 4) places in both images and (2 h w,) certainties of a (2, ...) estimate, one item a direction.
+
+    What lies outside the other image has no certainty.
+    """
+    flow = estimate.flow
+    outside = (flow.abs() > 1).any(1)
+    certainty = estimate.certainty[:, 0].sigmoid().masked_fill(outside, 0)
+    own = pixel_grid(*flow.shape[-2:], flow.device)[0].flatten(1).T
+    there = flow.clamp(-1, 1).flatten(2).mT
+    warp = torch.cat([torch.cat([own, there[0]], 1), torch.cat([there[1], own], 1)])
+    return warp, certainty.flatten()
+
+
+def _load(module: torch.nn.Module, name: str) -> None:
+    try:
+        module.load_state_dict(weights.load(name))
+    except RuntimeError as error:
+        raise WeightsError(f"{name} does not fit: {str(error).splitlines()[-1].strip()}; remove it") from None
+
+
+def _provenance(*files: str) -> Provenance:
+    terms = licences.combine(PUBLISHED[name].licence for name in files)
+    return Provenance({name: PUBLISHED[name].sha256 for name in files}, terms)
