@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from minima_core.synthesis._filters import gaussian
 
@@ -12,13 +14,15 @@ ALIKE = 0.045  # distance in look at which neighbouring superpixels of a class a
 
 def objects_of_materials(material: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (H, W) int32 objects, numbered from 0, and the material of each: connected areas of (H, W) uint8 ids."""
-    objects = np.zeros(material.shape, np.int32)
+    within = np.zeros(material.shape, np.int32)  # from 1 among the areas of a pixel's own material
+    before = np.zeros(256, np.int32)  # areas of the materials before each
     kinds: list[int] = []
-    for kind in np.unique(material):
-        count, labels = cv2.connectedComponents((material == kind).astype(np.uint8), connectivity=4)
-        np.copyto(objects, labels - 1 + len(kinds), where=labels > 0)
-        kinds += [int(kind)] * (count - 1)
-    return objects, np.array(kinds)
+    for kind in np.flatnonzero(np.bincount(material.ravel())).tolist():
+        count, labels = cv2.connectedComponents(cv2.compare(material, kind, cv2.CMP_EQ), connectivity=4)
+        within += labels
+        before[kind] = len(kinds)
+        kinds += [kind] * (count - 1)
+    return before.take(material) + within - 1, np.array(kinds)
 
 
 def objects_of_picture(
@@ -28,13 +32,17 @@ def objects_of_picture(
 
     A look is (L, a, b, texture, height in the picture), all about 0 to 1.
     """
-    lab = cv2.cvtColor(cv2.medianBlur(image, 3), cv2.COLOR_RGB2LAB).astype(np.float32) / 255
+    height, width = image.shape[:2]
+    lab = cv2.cvtColor(cv2.medianBlur(image, 3), cv2.COLOR_RGB2LAB)
+    gray = lab[..., 0].astype(np.float32) / 255
+    half = (max(width // 2, 1), max(height // 2, 1))  # objects are wider than two pixels, their rims are refined later
+    lab, gray, square = (cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in (lab, gray, gray * gray))
+    lab = lab.astype(np.float32) / 255
     slope = _slope(lab)
-    labels = superpixels(lab, slope, cell)
+    labels = superpixels(lab, slope, max(cell // 2, 2))
     count = int(labels.max()) + 1
-    gray = lab[..., 0]
-    texture = np.sqrt(np.maximum(gaussian(gray * gray, 3) - gaussian(gray, 3) ** 2, 0))
-    rows = np.broadcast_to(np.linspace(0, 1, image.shape[0], dtype=np.float32)[:, None], gray.shape)
+    texture = np.sqrt(np.maximum(gaussian(square, 1.5) - gaussian(gray, 1.5) ** 2, 0))
+    rows = np.broadcast_to(np.linspace(0, 1, half[1], dtype=np.float32)[:, None], gray.shape)
     flat = labels.ravel()
     calm = (0.02 + slope) ** -2  # a superpixel looks like its inside, not like the mixture at its rim
     size = np.bincount(flat, calm.ravel(), minlength=count)
@@ -43,15 +51,17 @@ def objects_of_picture(
     kinds, centres = _cluster(looks, min(classes, count), rng)
     merged = _merge(labels, looks, kinds)
     first = np.unique(merged, return_index=True)[1]
-    number = np.searchsorted(merged[first], merged)
-    return number.astype(np.int32)[labels], kinds[first], centres
+    number = np.searchsorted(merged[first], merged).astype(np.int32)
+    objects = cv2.resize(number[labels], (width, height), interpolation=cv2.INTER_NEAREST)
+    return objects, kinds[first], centres
 
 
 def _slope(lab: np.ndarray) -> np.ndarray:
     slope = np.zeros(lab.shape[:2], np.float32)
-    for plane in cv2.split(gaussian(lab, 1.0)):
-        slope += np.abs(cv2.Sobel(plane, cv2.CV_32F, 1, 0, borderType=cv2.BORDER_REPLICATE))
-        slope += np.abs(cv2.Sobel(plane, cv2.CV_32F, 0, 1, borderType=cv2.BORDER_REPLICATE))
+    for plane in cv2.split(gaussian(lab, 0.5)):
+        for order in ((1, 0), (0, 1)):
+            edges = cv2.Sobel(plane, cv2.CV_32F, *order, scale=0.5, borderType=cv2.BORDER_REPLICATE)
+            slope += np.abs(edges)
     return slope
 
 
@@ -88,7 +98,7 @@ def _cluster(looks: np.ndarray, classes: int, rng: np.random.Generator) -> tuple
         chosen.append(int(nearest.argmax()))
     centres = points[chosen]
     for _ in range(8):
-        kinds = ((points[:, None] - centres[None]) ** 2).sum(-1).argmin(1)
+        kinds = ((centres**2).sum(1) - 2 * points @ centres.T).argmin(1)  # squared distances, but for a common part
         members = np.maximum(np.bincount(kinds, minlength=classes), 1)[:, None]
         sums = np.stack([np.bincount(kinds, p, minlength=classes) for p in points.T], 1)
         centres = np.where(np.bincount(kinds, minlength=classes)[:, None] > 0, sums / members, centres)
@@ -97,25 +107,16 @@ def _cluster(looks: np.ndarray, classes: int, rng: np.random.Generator) -> tuple
 
 def _merge(labels: np.ndarray, looks: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """Return the representative of each superpixel after joining neighbours of one class that look alike."""
-    pairs = np.concatenate(
-        [
-            np.stack([labels[:, 1:].ravel(), labels[:, :-1].ravel()], 1),
-            np.stack([labels[1:].ravel(), labels[:-1].ravel()], 1),
-        ]
-    )
-    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-    keys = np.unique(pairs.min(1).astype(np.int64) * len(looks) + pairs.max(1))
+    pairs = np.concatenate([_borders(labels[:, 1:], labels[:, :-1]), _borders(labels[1:], labels[:-1])])
+    keys = np.unique(pairs.min(1) * len(looks) + pairs.max(1))
     low, high = keys // len(looks), keys % len(looks)
     close = (kinds[low] == kinds[high]) & (np.abs(looks[low, :3] - looks[high, :3]).sum(1) < ALIKE)
-    parent = list(range(len(looks)))
+    graph = coo_array((np.ones(close.sum(), bool), (low[close], high[close])), shape=(len(looks), len(looks)))
+    groups = connected_components(graph, directed=False)[1]
+    return np.unique(groups, return_index=True)[1][groups]
 
-    def root(k: int) -> int:
-        while parent[k] != k:
-            parent[k] = parent[parent[k]]
-            k = parent[k]
-        return k
 
-    for a, b in zip(low[close].tolist(), high[close].tolist(), strict=True):
-        first, second = sorted((root(a), root(b)))
-        parent[second] = first
-    return np.array([root(k) for k in range(len(looks))])
+def _borders(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return (N, 2) int64 pairs of the labels that differ between two maps."""
+    at = np.flatnonzero(one != other)
+    return np.stack([one.ravel()[at], other.ravel()[at]], 1).astype(np.int64)
