@@ -1,92 +1,19 @@
 """The training loop on a matcher of two numbers: resuming, skipping, choosing the best."""
 
 import math
-from dataclasses import dataclass, field
 
 import pytest
 import torch
-from plane_world import training_settings
-from torch import nn
+from line_matcher import VALIDATION, Line, Points, optimiser, run
 
-from minima_core.data.sampling import Item
 from minima_core.errors import TrainingError
 from minima_core.io.weights import state_digest
-from minima_core.licences import MIT
-from minima_core.matchers.base import Losses, Matcher, Provenance
+from minima_core.matchers.base import Losses
 from minima_core.tracking import NullTracker
 from minima_core.training import checkpoint
-from minima_core.training.loop import TrainingParams, fit
-
-
-class Line(Matcher):
-    """Fits y = a x + b; its images are numbers."""
-
-    def __init__(self):
-        super().__init__(Matcher.Params(long_side=1, max_keypoints=1))
-        self.a = nn.Parameter(torch.zeros(()))
-        self.b = nn.Parameter(torch.zeros(()))
-
-    def _match(self, features0, features1, max_keypoints):
-        raise NotImplementedError
-
-    def load_published(self):
-        return Provenance({}, MIT)
-
-    def training_data(self, pairs, *, max_keypoints, cache, workers):
-        raise NotImplementedError
-
-    def loss(self, batch):
-        x, y = batch
-        return Losses(((self.a * x + self.b - y) ** 2).mean(), {"a": float(self.a.detach())})
-
-
-@dataclass
-class Points:
-    """y = 2 x + 1, and NaN for the pairs in ``poison``."""
-
-    poison: set = field(default_factory=set)
-    key: str = "points"
-    read: list = field(default_factory=list)
-    fail_at: int | None = None
-
-    def sample(self, item):
-        self.read.append(item.pair)
-        if self.fail_at is not None and len(self.read) > self.fail_at:
-            raise KeyboardInterrupt
-        x = float(item.pair % 7)
-        return x, math.nan if item.pair in self.poison else 2 * x + 1
-
-    def collate(self, samples):
-        return tuple(torch.tensor(column) for column in zip(*samples, strict=True))
-
+from minima_core.training.steps import update
 
 CONSTANT = {"kind": "exponential", "warmup": 2, "decay_from": 0.5, "decay_to": 1.0}
-VALIDATION = [Item(n, "rgb", "rgb") for n in range(5)]
-
-
-def items(epoch):
-    return [Item((n * 5 + epoch) % 11, "rgb", "rgb") for n in range(11)]
-
-
-def optimiser(lr, **changes):
-    return {"kind": "adam", "weight_decay": 0.0, "lr": {"all": lr}, "lr_batch": 32} | changes
-
-
-def run(scratch, data=None, tracker=None, validation=None, **changes):
-    matcher = Line()
-    settings = {"steps": 30, "clip": 1e6, "validate_every": 10, "checkpoint_every": 4}
-    settings |= {"optimiser": optimiser(0.8)}
-    params = TrainingParams.model_validate(training_settings(**(settings | changes)))
-    fitted = fit(
-        matcher,
-        data or Points(),
-        items,
-        (validation or Points(), VALIDATION),
-        params,
-        tracker=tracker or NullTracker(),
-        scratch=scratch,
-    )
-    return matcher, fitted
 
 
 def test_loss_falls(tmp_path):
@@ -104,6 +31,16 @@ def test_interrupted_and_resumed_ends_with_the_same_bits(tmp_path, reads):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "b", Points(fail_at=reads))
     resumed, fitted = run(tmp_path / "b", Points())
+    assert state_digest(resumed.state_dict()) == state_digest(undisturbed.state_dict())
+    assert fitted == whole
+
+
+def test_everything_that_a_step_depends_on_is_resumed(tmp_path):
+    ways = {"ema": 0.8, "micro_batch": 1, "precision": "float16", "checkpoint_every": 3}
+    undisturbed, whole = run(tmp_path / "a", **ways)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b", Points(fail_at=41), **ways)
+    resumed, fitted = run(tmp_path / "b", **ways)
     assert state_digest(resumed.state_dict()) == state_digest(undisturbed.state_dict())
     assert fitted == whole
 
@@ -196,3 +133,58 @@ def test_damaged_checkpoint_is_one_line(tmp_path):
 def test_only_the_last_checkpoints_are_kept(tmp_path):
     run(tmp_path)
     assert [p.name for p in sorted(tmp_path.glob("step-*"))] == ["step-00000028", "step-00000030"]
+
+
+def test_gradients_of_micro_batches_add_up_to_the_batch_s(tmp_path):
+    whole, _ = run(tmp_path / "a", batch=5, micro_batch=5)
+    for size in (1, 2, 4):
+        parts, _ = run(tmp_path / str(size), batch=5, micro_batch=size)
+        assert parts.numbers() == pytest.approx(whole.numbers(), rel=1e-5)
+
+
+def test_average_of_the_weights_is_what_is_validated_and_kept(tmp_path):
+    plain, _ = run(tmp_path / "a", steps=4, validate_every=4, optimiser=optimiser(0.4), schedule=CONSTANT)
+    mean, fitted = run(tmp_path / "b", steps=4, validate_every=4, optimiser=optimiser(0.4), schedule=CONSTANT, ema=0.9)
+    assert 0 < mean.numbers()[0] < plain.numbers()[0]  # it starts at the weights of the beginning and follows
+    loss = mean.loss(Points().collate([Points().sample(item) for item in VALIDATION])).total
+    assert fitted.curves["val/loss"][-1] == (4, pytest.approx(loss.item()))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_forward_pass_is_in_the_precision_asked_for(tmp_path, monkeypatch, precision):
+    whole, seen = Line.loss, set()
+
+    def loss(self, batch):
+        seen.add(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32)
+        return whole(self, batch)
+
+    monkeypatch.setattr(Line, "loss", loss)
+    matcher, _ = run(tmp_path, precision=precision)
+    assert seen == {getattr(torch, precision)}
+    assert matcher.a.dtype == torch.float32
+
+
+def test_overflow_of_half_precision_lowers_the_scale_before_it_counts():
+    matcher, progress = Line(), checkpoint.Progress(scale=4.0)
+    step = {"finite": True, "clip": 1.0, "max_skipped": 9, "remedy": ""}
+    sgd = torch.optim.SGD(matcher.parameters(), lr=1.0)
+    for scale, skipped in [(2.0, 0), (1.0, 0), (1.0, 1)]:
+        matcher.a.grad = torch.tensor(math.inf)
+        assert update(sgd, [matcher.a], progress, **step) is None
+        assert (progress.scale, progress.skipped, matcher.numbers()[0]) == (scale, skipped, 0.0)
+    assert progress.step == 3
+
+
+def test_gradient_in_half_precision_is_scaled_back(tmp_path):
+    half, _ = run(tmp_path / "a", precision="float16")
+    single, _ = run(tmp_path / "b")
+    assert half.numbers() == pytest.approx(single.numbers(), rel=1e-5)  # nothing in a line is rounded by autocast
+
+
+def test_loss_is_compiled_where_told(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
+    run(tmp_path / "a", steps=1)
+    assert compiled == []
+    run(tmp_path / "b", steps=1, compile=True)
+    assert len(compiled) == 1

@@ -1,0 +1,43 @@
+"""Two processes train as one would: the same curve, half of the samples each, one of them writing."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from line_matcher import main, run
+
+ROOT = Path(__file__).parents[3]
+
+
+def train_on_two(out, batch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
+    common = {"PYTHONPATH": path, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, "-m", "line_matcher", str(out), str(batch)]
+    ranks = [subprocess.Popen(command, env=os.environ | common | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+    assert [process.wait(100) for process in ranks] == [0, 0]
+    return [json.loads((out / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_two_processes_are_one(tmp_path):
+    batch = 5  # does not divide by two: gradients count by samples
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    main(alone, batch)
+    one = json.loads((alone / "0.json").read_text())
+    first, second = train_on_two(tmp_path, batch)
+    for name in ("train/loss", "val/loss", "val/a"):
+        assert [s for s, _ in first["curves"][name]] == [s for s, _ in one["curves"][name]]
+        assert [v for _, v in first["curves"][name]] == pytest.approx([v for _, v in one["curves"][name]], rel=1e-4)
+    assert first["weights"] == second["weights"] == pytest.approx(one["weights"], rel=1e-4)
+    assert first["curves"] == second["curves"]
+    assert first["read"] + second["read"] == one["read"]
+    _, again = run(tmp_path / "scratch", batch=batch, micro_batch=2)  # one process takes up what two have done
+    assert again.final["val/loss"] == pytest.approx(one["curves"]["val/loss"][-1][1], rel=1e-4)
+    assert [p.name for p in sorted((tmp_path / "scratch").glob("step-*"))] == ["step-00000028", "step-00000030"]
