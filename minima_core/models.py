@@ -33,10 +33,11 @@ PUBLISHED_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     )
     for extractor in ("xfeat", "aliked", "disk")
 }
-_LOFTR = {"size": "full", "long_side": 640, "max_keypoints": 10000, "threshold": 0.2}
+_SEMIDENSE = {"size": "full", "long_side": 640, "max_keypoints": 10000, "threshold": 0.2}
 PUBLISHED_MODELS |= {
-    "loftr": ("loftr", {**_LOFTR, "positions": "buggy", "published": "outdoor"}),
-    "minima-loftr": ("loftr", {**_LOFTR, "positions": "fixed", "published": "minima"}),
+    "loftr": ("loftr", {**_SEMIDENSE, "positions": "buggy", "published": "outdoor"}),
+    "minima-loftr": ("loftr", {**_SEMIDENSE, "positions": "fixed", "published": "minima"}),
+    "eloftr": ("eloftr", _SEMIDENSE),
 }
 _NAMES = f"{REGISTRY}NAME@ALIAS, or one of {', '.join(sorted(PUBLISHED_MODELS))}"
 Picture = str | Path | np.ndarray | torch.Tensor

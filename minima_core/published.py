@@ -166,5 +166,6 @@ REPOSITORIES: dict[str, Repository] = {
     "depth-anything-v2-small": Repository("depth-anything/Depth-Anything-V2-Small-hf", APACHE_2_0),
     "depth-anything-v2-base": Repository("depth-anything/Depth-Anything-V2-Base-hf", CC_BY_NC_4_0),
     "depth-anything-v2-large": Repository("depth-anything/Depth-Anything-V2-Large-hf", CC_BY_NC_4_0),
+    "efficientloftr": Repository("zju-community/efficientloftr", APACHE_2_0),
     "marigold-normals": Repository("prs-eth/marigold-normals-v1-1", OPENRAIL_PP_M),
 }

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from minima_core.geometry.coords import from_corner_origin, to_corner_origin
 from minima_core.supervision.warp import warp
 from minima_core.types import UNMATCHED
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from minima_core.data.image_pairs import ImageBatch
 
 CELL = 8  # pixels
+ORIGIN = -0.5  # pixel that the first cell stands for
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss
 EPS = 1e-6  # probabilities are kept this far from 0 and 1
 
@@ -51,12 +51,17 @@ class CoarseTargets:
 
 def coarse_targets(batch: ImageBatch) -> CoarseTargets:
     """Return the targets of square images whose side is a multiple of ``CELL``; there is no test for occlusion."""
-    side = batch.image0.shape[-1] // CELL
-    points = cell_points(side, side, batch.image0.device).expand(len(batch), -1, -1)
+    return grid_targets(batch, step=CELL, origin=ORIGIN)
+
+
+def grid_targets(batch: ImageBatch, *, step: int, origin: float) -> CoarseTargets:
+    """Return the targets of cells that are ``step`` pixels apart, the first of which stands for (origin, origin)."""
+    side = batch.image0.shape[-1] // step
+    points = grid_points(side, side, step=step, origin=origin, device=batch.image0.device).expand(len(batch), -1, -1)
     warped0, valid0 = warp(points, batch)
     warped1, valid1 = warp(points, batch.swap())
-    mask0, mask1 = cell_mask(batch.mask0), cell_mask(batch.mask1)
-    nearest0, nearest1 = (_nearest_cell(warped, side) for warped in (warped0, warped1))
+    mask0, mask1 = (mask[:, ::step, ::step].flatten(1) for mask in (batch.mask0, batch.mask1))
+    nearest0, nearest1 = (_nearest_cell((warped - origin) / step, side) for warped in (warped0, warped1))
     there = valid0 & mask0 & (nearest0 >= 0)
     landing = nearest0.clamp(min=0)
     known_back = (valid1 & mask1).gather(1, landing)
@@ -67,13 +72,13 @@ def coarse_targets(batch: ImageBatch) -> CoarseTargets:
 
 def cell_points(h: int, w: int, device: torch.device | str = "cpu") -> torch.Tensor:
     """Return the (h * w, 2) pixels that cells stand for, row by row."""
+    return grid_points(h, w, step=CELL, origin=ORIGIN, device=device)
+
+
+def grid_points(h: int, w: int, *, step: int, origin: float, device: torch.device | str) -> torch.Tensor:
+    """Return the (h * w, 2) pixels of a grid, row by row."""
     y, x = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
-    return from_corner_origin(CELL * torch.stack([x, y], -1).reshape(-1, 2).float())
-
-
-def cell_mask(mask: torch.Tensor) -> torch.Tensor:
-    """Return (B, L) of a (B, S, S) mask: a cell takes the value of the pixel it sits on."""
-    return mask[:, ::CELL, ::CELL].flatten(1)
+    return step * torch.stack([x, y], -1).reshape(-1, 2).float() + origin
 
 
 def focal_loss(confidence: torch.Tensor, targets: CoarseTargets) -> torch.Tensor:
@@ -99,8 +104,8 @@ def mean_by_pair(values: torch.Tensor, b_ids: torch.Tensor, pairs: int) -> torch
     return sums / counts.clamp(min=1)
 
 
-def _nearest_cell(points: torch.Tensor, side: int) -> torch.Tensor:
-    """Return the (B, N) cell nearest to (B, N, 2) pixels, -1 where there is none."""
-    x, y = (to_corner_origin(points) / CELL).round().long().unbind(-1)
+def _nearest_cell(places: torch.Tensor, side: int) -> torch.Tensor:
+    """Return the (B, N) cell nearest to (B, N, 2) places counted in cells, -1 where there is none."""
+    x, y = places.round().long().unbind(-1)
     within = (x >= 0) & (y >= 0) & (x < side) & (y < side)
     return torch.where(within, y * side + x, -1)

@@ -30,7 +30,7 @@ def build(size: Size, positions: Positions, threshold: float) -> KorniaLoFTR:
     The positions are part of what weights mean: ``"buggy"`` is the encoding that the official checkpoint was trained
     with, whose frequencies fall far too fast, ``"fixed"`` the one that MINIMA fine-tuned it to (spec section 4.2).
     """
-    config = copy.deepcopy(default_cfg)
+    config: dict[str, Any] = copy.deepcopy(default_cfg)
     if size == "small":
         for part, changed in _SMALL.items():
             config[part].update(changed)
@@ -75,7 +75,7 @@ def refine(net: KorniaLoFTR, coarse: Coarse, ids: Ids) -> torch.Tensor:
     if not len(b_ids):
         return coarse.tokens0.new_zeros(0, 3)
     unused = coarse.tokens0.new_zeros(len(b_ids), 2)  # the places of the cells, which kornia adds offsets to
-    data = {"b_ids": b_ids, "i_ids": i_ids, "j_ids": j_ids, "stride_c": CELL, "stride_f": FINE}
+    data: dict[str, Any] = {"b_ids": b_ids, "i_ids": i_ids, "j_ids": j_ids, "stride_c": CELL, "stride_f": FINE}
     data |= {"mkpts0_c": unused, "mkpts1_c": unused, "mconf": unused[:, 0]}
     windows = net.fine_preprocess(coarse.fine0, coarse.fine1, coarse.tokens0, coarse.tokens1, data)
     net.fine_matching(*net.loftr_fine(*windows), data)

@@ -1,0 +1,128 @@
+"""The plugin: settings, weights, and the two faces of a matcher, inference and loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+from pydantic import Field
+from torch.nn import functional as F
+
+from minima_core import weights
+from minima_core.errors import WeightsError
+from minima_core.matchers._semidense import gray, load_strictly, mutual_matches, recall, to_refine
+from minima_core.matchers.base import Losses, Matcher, Provenance
+from minima_core.matchers.eloftr.loss import PART_WEIGHT, fine_losses, fine_targets
+from minima_core.matchers.eloftr.network import (
+    MULTIPLE,
+    Size,
+    best_pixels,
+    build,
+    match_cells,
+    pixel_offset,
+    refine,
+    subpixel,
+)
+from minima_core.published import REPOSITORIES
+from minima_core.supervision.coarse import CELL, cell_points, coarse_targets, focal_loss
+from minima_core.types import Matches
+
+if TYPE_CHECKING:
+    from minima_core.data.image_pairs import ImageBatch, ImagePairs
+    from minima_core.data.pairs import PairSource
+
+REPOSITORY = "efficientloftr"
+BORDER = 2  # cells at an image's edge that are not matched
+
+
+class EfficientLoFTR(Matcher):
+    """Efficient LoFTR (Wang et al., CVPR 2024), with the layers of transformers."""
+
+    class Params(Matcher.Params):
+        """Settings, ``matcher.eloftr`` in params.yaml."""
+
+        size: Size
+        long_side: Annotated[int, Field(ge=96, multiple_of=MULTIPLE)]  # also the side of training images
+        max_keypoints: Annotated[int, Field(ge=1)]  # matches; the surest are kept
+        threshold: Annotated[float, Field(ge=0, lt=1)]  # least probability of a match
+
+    params: Params
+
+    def __init__(self, params: Params) -> None:
+        super().__init__(params)
+        self.network = build(params.size)
+
+    @property
+    def size_multiple(self) -> int:
+        """The side of the blocks that attention gathers."""
+        return MULTIPLE
+
+    def load_published(self) -> Provenance:
+        """Load the authors' weights from the Hugging Face hub."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        if self.params.size != "full":
+            raise WeightsError(f"no weights of size {self.params.size} are published; set matcher.eloftr.size: full")
+        path = weights.fetch_repository(REPOSITORY) / "model.safetensors"
+        try:
+            state = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(f"{path} cannot be read as weights: {error}; remove it") from None
+        load_strictly(self.network, state, str(path))
+        entry = REPOSITORIES[REPOSITORY]
+        return Provenance({f"{entry.repo}@{entry.revision}": ""}, entry.licence)
+
+    def _match(self, image0: torch.Tensor, image1: torch.Tensor, max_keypoints: int) -> Matches:
+        dtype = next(self.network.parameters()).dtype
+        h, w = (max(sides) for sides in zip(image0.shape[1:], image1.shape[1:], strict=True))
+        padded = [F.pad(gray(i[None]).to(dtype), (0, w - i.shape[2], 0, h - i.shape[1])) for i in (image0, image1)]
+        masks = [_area(image, h, w) for image in (image0, image1)]
+        coarse = match_cells(self.network, *padded, *(mask.flatten(1) for mask in masks))
+        ids, scores = mutual_matches(coarse.confidence, self.params.threshold)
+        inner0, inner1 = (_area(image, h, w, BORDER).flatten() for image in (image0, image1))
+        allowed = torch.where(inner0[ids[1]] & inner1[ids[2]])[0]
+        kept = allowed[scores[allowed].argsort(descending=True, stable=True)][:max_keypoints]
+        if not len(kept):
+            return Matches.empty()
+        b_ids, i_ids, j_ids = (part[kept] for part in ids)
+        fine = refine(self.network, coarse, (b_ids, i_ids, j_ids))
+        pixel0, pixel1 = best_pixels(fine)
+        points = cell_points(h // CELL, w // CELL, image0.device)
+        part = subpixel(fine, torch.arange(len(kept), device=kept.device), pixel0, pixel1)
+        mkpts0, mkpts1 = points[i_ids] + pixel_offset(pixel0), points[j_ids] + pixel_offset(pixel1) + part
+        return Matches(mkpts0, mkpts1, scores[kept])
+
+    def training_data(
+        self,
+        pairs: PairSource,
+        *,
+        max_keypoints: int,  # noqa: ARG002 (every cell is supervised)
+        cache: Path,  # noqa: ARG002 (nothing is frozen)
+        workers: int,  # noqa: ARG002
+    ) -> ImagePairs:
+        """Return samples whose longer side is ``long_side``, padded to squares."""
+        from minima_core.data.image_pairs import ImagePairs  # matching needs nothing of what training does
+
+        return ImagePairs(pairs, side=self.params.long_side, fit="pad", multiple=MULTIPLE)
+
+    def loss(self, batch: ImageBatch) -> Losses:
+        """Return the focal loss of the cells plus the losses of the refined matches."""
+        batch = batch.to(next(self.network.parameters()).device)
+        targets = coarse_targets(batch)
+        coarse = match_cells(self.network, gray(batch.image0), gray(batch.image1), targets.mask0, targets.mask1)
+        ids = to_refine(coarse.confidence, self.params.threshold, targets)
+        cells = focal_loss(coarse.confidence, targets).mean()
+        fine = refine(self.network, coarse, ids)
+        pixel, part = (loss.mean() for loss in fine_losses(fine, fine_targets(batch, ids), ids[0], len(batch)))
+        parts = {"coarse": float(cells.detach()), "pixel": float(pixel.detach()), "part": float(part.detach())}
+        total = cells + pixel + PART_WEIGHT * part
+        return Losses(total, parts | {"recall": recall(coarse.confidence, targets)})
+
+
+def _area(image: torch.Tensor, h: int, w: int, border: int = 0) -> torch.Tensor:
+    """Return the (1, h / 8, w / 8) mask of the cells of (3, H, W) ``image`` that are ``border`` cells from its edge."""
+    mask = torch.zeros(1, h // CELL, w // CELL, dtype=torch.bool, device=image.device)
+    mask[:, border : image.shape[1] // CELL - border, border : image.shape[2] // CELL - border] = True
+    return mask

@@ -1,0 +1,131 @@
+"""Efficient LoFTR: the layers of transformers, put together here.
+
+The forward of transformers is for inference alone, and where it departs from the paper it is not followed: it lists the
+partners of either image in that image's order, so that the two points of a pair belong to different matches; it makes
+the fine probabilities sum to one over the matches instead of the windows; it reads the pixels' places along the wrong
+axis. Its layers are right, and the parts of its forward that are agree with ours (the tests say which).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from minima_core.matchers._semidense import Ids, dual_softmax
+from minima_core.supervision.coarse import CELL
+
+Size = Literal["full", "small"]
+MULTIPLE = 32  # pixels: attention gathers 4 x 4 cells
+WINDOW = CELL  # pixels along a side of the window that belongs to a cell
+_SMALL: dict[str, Any] = {
+    "stage_num_blocks": [1, 1, 1, 1],
+    "out_features": [16, 16, 32, 64],
+    "hidden_size": 64,
+    "num_attention_layers": 2,
+}
+
+
+def build(size: Size) -> nn.Module:
+    """Return the network with random weights; ``"small"`` is for training on a CPU and has no published weights."""
+    from transformers import EfficientLoFTRConfig, EfficientLoFTRForKeypointMatching  # takes seconds
+
+    return EfficientLoFTRForKeypointMatching(EfficientLoFTRConfig(**(_SMALL if size == "small" else {})))
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """The first stage of a batch; L cells an image.
+
+    Attributes:
+        cells: (B, 2, C, H / 8, W / 8) features of the cells of both images.
+        pyramid: (2 B, C', ...) features of the backbone, at a half and at a quarter of the size.
+        confidence: (B, L, L) match probabilities.
+    """
+
+    cells: torch.Tensor
+    pyramid: tuple[torch.Tensor, ...]
+    confidence: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Fine:
+    """The second stage: M matches, P pixels in the window of image 0 and of image 1.
+
+    Attributes:
+        probability: (M, P, P) that two pixels are the same point.
+        similarity: (M, P, WINDOW + 2, WINDOW + 2) logits for the part of a pixel, with a margin of one pixel.
+    """
+
+    probability: torch.Tensor
+    similarity: torch.Tensor
+
+
+def match_cells(
+    net: Any, image0: torch.Tensor, image1: torch.Tensor, mask0: torch.Tensor, mask1: torch.Tensor
+) -> Coarse:
+    """Run the first stage on (B, 1, H, W) gray images; the (B, L) masks of cells are False where padded.
+
+    The masks keep padding from being matched; the features' attention has none and sees it as black.
+    """
+    cells, *pyramid = net.efficientloftr(torch.stack([image0, image1], 1)).feature_maps
+    tokens0, tokens1 = cells.flatten(3).mT.unbind(1)
+    return Coarse(cells, tuple(pyramid), dual_softmax(tokens0, tokens1, mask0, mask1))
+
+
+def refine(net: Any, coarse: Coarse, ids: Ids) -> Fine:
+    """Run the second stage on matches."""
+    b_ids, i_ids, j_ids = ids
+    channels = net.config.hidden_size
+    top = (coarse.cells / channels**0.5).flatten(0, 1)
+    features = net.refinement_layer.forward_pyramid(top, list(reversed(coarse.pyramid)))
+    features0, features1 = features.unflatten(0, (-1, 2)).unbind(1)
+    width = coarse.cells.shape[-1]
+    window0 = _windows(features0, b_ids, i_ids, width, margin=0)
+    window1 = _windows(features1, b_ids, j_ids, width, margin=1)
+    # the last channels say which part of a pixel, the others which pixel
+    part = net.config.fine_matching_slice_dim
+    whole = features.shape[1] - part
+    similarity = window0[..., :whole] @ window1[..., :whole].mT / whole
+    around = (WINDOW + 2, WINDOW + 2)
+    both = (similarity.softmax(1) * similarity.softmax(2)).unflatten(2, around)
+    logits = window0[..., whole:] @ window1[..., whole:].mT / part**0.5
+    logits = logits / net.config.fine_matching_regress_temperature
+    return Fine(both[..., 1:-1, 1:-1].flatten(2), logits.unflatten(2, around))
+
+
+def best_pixels(fine: Fine) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the (M,) most probable pixels of the windows in image 0 and in image 1."""
+    pixels = fine.probability.shape[2]
+    best = fine.probability.flatten(1).argmax(1)
+    return best // pixels, best % pixels
+
+
+def subpixel(fine: Fine, m: torch.Tensor, pixel0: torch.Tensor, pixel1: torch.Tensor) -> torch.Tensor:
+    """Return (K, 2): the expected offsets in pixels, within one, of matches ``m`` (K,) from pixels of their windows.
+
+    The 3 x 3 logits are taken as the published weights learnt them: counted without the margin, around again at 0.
+    """
+    step = torch.arange(-1, 2, device=m.device)
+    rows = (pixel1 // WINDOW)[:, None, None] + step[:, None]
+    columns = (pixel1 % WINDOW)[:, None, None] + step
+    logits = fine.similarity[m[:, None, None], pixel0[:, None, None], rows, columns]
+    heat = logits.flatten(1).softmax(1).unflatten(1, (3, 3))
+    return torch.stack([(heat.sum(1) * step).sum(1), (heat.sum(2) * step).sum(1)], 1)
+
+
+def pixel_offset(pixel: torch.Tensor) -> torch.Tensor:
+    """Return (..., 2): how far pixels of a window are from their cell's point; the window's middle is that point."""
+    return torch.stack([pixel % WINDOW, pixel // WINDOW], -1) - (WINDOW - 1) / 2
+
+
+def _windows(features: torch.Tensor, b_ids: torch.Tensor, cells: torch.Tensor, width: int, *, margin: int) -> Any:
+    """Return (M, P, C): the features of (B, C, H, W) that belong to cells, ``margin`` more of them on each side."""
+    padded = F.pad(features, (margin,) * 4)
+    reach = torch.arange(WINDOW + 2 * margin, device=cells.device)
+    rows = (cells // width * WINDOW)[:, None] + reach
+    columns = (cells % width * WINDOW)[:, None] + reach
+    return padded[b_ids[:, None, None], :, rows[:, :, None], columns[:, None, :]].flatten(1, 2)

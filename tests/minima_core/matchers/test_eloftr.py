@@ -1,0 +1,177 @@
+"""Efficient LoFTR: its parts against those of transformers' forward that are right, its loss, its borders."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from plane_world import PlaneWorld
+from safetensors.torch import save_file
+
+from minima_core import weights
+from minima_core.data.image_pairs import ImagePairs
+from minima_core.data.pairs import PairSource
+from minima_core.data.sampling import Item
+from minima_core.errors import WeightsError
+from minima_core.geometry.project import inside
+from minima_core.io.images import to_tensor
+from minima_core.matchers._semidense import gray, mutual_matches
+from minima_core.matchers.eloftr.loss import FineTargets, fine_losses, fine_targets
+from minima_core.matchers.eloftr.network import Fine, match_cells, pixel_offset, refine, subpixel
+from minima_core.models import create
+from minima_core.supervision.coarse import cell_points, coarse_targets
+
+SETTINGS = {"size": "small", "long_side": 96, "max_keypoints": 500, "threshold": 0.0}
+
+
+def matcher(**changes):
+    torch.manual_seed(0)
+    made = create("eloftr", SETTINGS | changes, "test")
+    for module in made.modules():  # transformers starts them near zero, where every place looks alike
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(module.weight)
+            module.momentum = 1.0
+    with torch.no_grad():  # statistics of a picture, or features are nearly constant
+        made.network.efficientloftr(gray(torch.stack([picture(), picture(seed=1)]))[None])
+    return made.eval()
+
+
+def picture(h=96, w=96, seed=0):
+    rng = np.random.default_rng(seed)
+    page = cv2.resize(rng.uniform(0, 255, (h // 4, w // 4, 3)).astype(np.float32), (w, h))
+    return to_tensor(np.clip(page, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def net():
+    return matcher().network
+
+
+@pytest.fixture(scope="module")
+def coarse(net):
+    everywhere = torch.ones(1, 144, dtype=torch.bool)
+    with torch.no_grad():
+        return match_cells(net, gray(picture()[None]), gray(picture(seed=1)[None]), everywhere, everywhere)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    world = PlaneWorld(tmp_path_factory.mktemp("world")).make()
+    source = PairSource(world.index, world.raw, world.modalities, split="train", names=["infrared"])
+    return matcher().training_data(source, max_keypoints=1, cache=tmp_path_factory.mktemp("cache"), workers=1)
+
+
+def batch_of(data, count=2):
+    return data.collate([data.sample(Item(k, "rgb", "rgb")) for k in range(count)])
+
+
+@torch.no_grad()
+def test_cells_match_as_in_transformers(net, coarse, monkeypatch):
+    monkeypatch.setattr(net.config, "coarse_matching_threshold", 0.0)
+    monkeypatch.setattr(net.config, "coarse_matching_border_removal", 0)
+    _, scores, indices = net._coarse_matching(coarse.cells, 8.0)
+    (_, i, j), ours = mutual_matches(coarse.confidence, 0.0)
+    assert len(i) > 10
+    assert torch.equal(indices[0, 1][i], j) and torch.equal(indices[0, 0][j], i)
+    torch.testing.assert_close(scores[0, 1][i], ours)
+    assert (indices[0, 1] >= 0).sum() == len(i)
+
+
+@torch.no_grad()
+def test_windows_and_parts_of_pixels_are_those_of_transformers(net, coarse):
+    i, j = torch.tensor([0, 50, 143]), torch.tensor([143, 7, 20])
+    fine = refine(net, coarse, (torch.zeros(3, dtype=torch.long), i, j))
+    cells0, cells1 = net.refinement_layer(coarse.cells / 64**0.5, coarse.pyramid)
+    assert cells1.shape[:3] == (1, 144, 100)
+    window0, window1 = cells0[0, i], cells1[0, j]
+    whole = window0[..., :-8] @ window1[..., :-8].mT / (window0.shape[-1] - 8)
+    both = (whole.softmax(1) * whole.softmax(2)).reshape(3, 64, 10, 10)[..., 1:-1, 1:-1].reshape(3, 64, 64)
+    torch.testing.assert_close(fine.probability, both)
+    logits = window0[..., -8:] @ (window1[..., -8:] / 8**0.5).mT
+    pixel0, pixel1 = torch.tensor([0, 30, 63]), torch.tensor([0, 9, 63])
+    indices = torch.stack([pixel0, pixel1])[None, :, :, None]
+    theirs = net._get_second_stage_fine_matching(indices, torch.zeros(1, 2, 3, 2), logits[None], 64, 1.0)
+    torch.testing.assert_close(subpixel(fine, torch.arange(3), pixel0, pixel1), theirs[0, 1])
+
+
+def test_window_lies_around_its_cell():
+    assert pixel_offset(torch.tensor([0, 7, 63])).tolist() == [[-3.5, -3.5], [3.5, -3.5], [3.5, 3.5]]
+
+
+def test_matches_of_images_of_two_sizes_lie_on_them():
+    found = matcher().match(picture(96, 128), picture(64, 96, seed=1), long_side=128)
+    assert len(found) > 0
+    assert inside(found.mkpts0, (128, 96)).all() and inside(found.mkpts1, (96, 64)).all()
+    assert len(matcher().match(picture(), picture(), max_keypoints=2)) == 2
+
+
+def test_half_precision_matches():
+    found = matcher().to(torch.bfloat16).match(picture(), picture())
+    assert found.scores.dtype == torch.float32 and found.mkpts1.isfinite().all()
+
+
+def test_image_without_texture_has_no_matches():
+    assert len(matcher().match(torch.full((3, 96, 96), 0.3), picture())) == 0
+
+
+def test_weights_load_strictly(monkeypatch, tmp_path, net):
+    other = matcher()
+    monkeypatch.setattr(weights, "fetch_repository", lambda name: tmp_path)
+    object.__setattr__(other.params, "size", "full")
+    save_file({k: v + 1 for k, v in net.state_dict().items()}, tmp_path / "model.safetensors")
+    assert other.load_published().source.keys() == {"zju-community/efficientloftr@main"}
+    name = "refinement_layer.out_conv.weight"
+    assert torch.equal(other.network.state_dict()[name], net.state_dict()[name] + 1)
+    save_file({name: net.state_dict()[name]}, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="does not fit the network"):
+        other.load_published()
+    with pytest.raises(WeightsError, match="size small"):
+        matcher().load_published()
+
+
+def test_fine_targets_of_a_plane_lie_where_it_moved(data):
+    data = ImagePairs(data.pairs, side=128, fit="pad", multiple=32)
+    batch = batch_of(data, 1)  # the wall moves 5 px of 192, 10 / 3 of 128
+    ids = coarse_targets(batch).matches()
+    targets = fine_targets(batch, ids)
+    assert len(targets.m) > 30 * len(ids[0])
+    points = cell_points(16, 16)
+    point0 = points[ids[1][targets.m]] + pixel_offset(targets.pixel0)
+    point1 = points[ids[2][targets.m]] + pixel_offset(targets.pixel1) + targets.offset
+    torch.testing.assert_close(
+        (point1 - point0).abs(), torch.tensor([10 / 3, 0.0]).expand(len(point0), 2), atol=1e-3, rtol=0
+    )
+    assert targets.offset.abs().max() <= 0.5 + 1e-4
+
+
+def test_fine_losses_by_hand():
+    # even logits: the expected offset is zero; p = 0.5 of the true pixels: ln 2
+    fine = Fine(torch.full((1, 64, 64), 0.5), torch.zeros(1, 64, 10, 10))
+    targets = FineTargets(torch.zeros(1).long(), torch.tensor([9]), torch.tensor([18]), torch.tensor([[0.3, 0.4]]))
+    pixel, part = fine_losses(fine, targets, torch.zeros(1).long(), 2)
+    assert pixel.tolist() == pytest.approx([math.log(2), 0]) and part.tolist() == pytest.approx([0.25, 0])
+
+
+def test_a_few_steps_lower_the_loss(data):
+    made, batch = matcher(threshold=0.2).train(), batch_of(data)
+    optimiser = torch.optim.AdamW(made.trainable(), lr=2e-3)
+    values = []
+    for _ in range(8):
+        losses = made.loss(batch)
+        optimiser.zero_grad()
+        losses.total.backward()
+        optimiser.step()
+        values.append(float(losses.total.detach()))
+    assert values[-1] < 0.8 * values[0]
+    assert set(losses.parts) == {"coarse", "pixel", "part", "recall"}
+
+
+def test_batch_without_truth_costs_nothing(data):
+    made, batch = matcher().train(), batch_of(data)
+    batch.depth0.zero_()
+    batch.depth1.zero_()
+    losses = made.loss(batch)
+    assert losses.total == 0
+    losses.total.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in made.parameters())
