@@ -60,9 +60,10 @@ class Mmim(Benchmark):
         """Say what is missing where there is no category with a list."""
         if any(True for _ in categories(self.root)):
             return ""
+        name = type(self).__module__.rpartition(".")[2]
         return (
             f"no {LIST} of a category in {self.root}; put Multimodal_Image_Matching_Datasets there or change "
-            f"benchmark.mmim.root, then {redo('fetch_benchmark@mmim')}"
+            f"benchmark.{name}.root, then {redo(f'fetch_benchmark@{name}')}"
         )
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - nothing to write

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+
+from minima_core.evaluation.benchmarks.base import PairList, Prepared, create_benchmark
+from minima_core.evaluation.benchmarks.mmim_warped import warp
+from minima_core.geometry.homography import warp_homography
+from minima_core.io.images import write_image
+
+CATEGORY = "RemoteSensing/SAR_Optical"
+SHIFT = (6, 4)  # from moving to fixed
+
+
+def disc(x: int, y: int) -> np.ndarray:
+    """A white disc of radius 6 on gray, 160 x 120."""
+    rows, columns = np.mgrid[:120, :160]
+    return np.where(((columns - x) ** 2 + (rows - y) ** 2 <= 36)[..., None], 255, 60).repeat(3, -1).astype(np.uint8)
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """One pair of a disc at (70, 50) in the moving image, whose T shifts it in the fixed one."""
+    folder = tmp_path / "root" / CATEGORY
+    folder.mkdir(parents=True)
+    moving, fixed = disc(70, 50), disc(70 + SHIFT[0], 50 + SHIFT[1])
+    T = np.array([[1.0, 0, 0], [0, 1, 0], [*SHIFT, 1]])
+    scipy.io.savemat(folder / "SO1.mat", {"I_fix": fixed, "I_move": moving, "T": T})
+    write_image(folder / "SO1a.png", fixed)
+    write_image(folder / "SO1b.png", moving)
+    (folder / "list.json").write_text(json.dumps({"group1": ["SO1.mat", "SO1a.png", "SO1b.png"]}))
+    return tmp_path / "root"
+
+
+def prepare(root: Path, folder: Path, **change: int):
+    settings = {"root": str(root), "warps": 5, "seed": 3, **change}
+    return create_benchmark("mmim_warped", settings).prepare(folder, scratch=folder / "scratch")
+
+
+def test_the_ground_truth_carries_the_disc_of_the_warped_image_to_the_fixed_one(toy, tmp_path):
+    manifest = prepare(toy, tmp_path / "out")
+    pairs = list(create_benchmark("mmim_warped", {"root": ".", "warps": 1, "seed": 0}).pairs(tmp_path / "out"))
+    assert manifest.categories == {CATEGORY: 5} and len({pair.name for pair in pairs}) == 5
+    places = []
+    for pair in pairs:
+        white = (pair.image0.mean(0) > 0.8).nonzero().flip(-1).double().mean(0)
+        places.append(white)
+        carried = warp_homography(pair.H_0to1, white[None])[0]
+        assert torch.allclose(carried, torch.tensor([76.0, 54.0]).double(), atol=0.5), pair.name
+    assert torch.stack(places).std(0).min() > 1  # every warp is another
+
+
+def test_pairs_stay_the_same_wherever_the_data_lie_and_change_with_the_seed(toy, tmp_path):
+    first = prepare(toy, tmp_path / "a").data_digest
+    toy.rename(tmp_path / "elsewhere")
+    assert prepare(tmp_path / "elsewhere", tmp_path / "b").data_digest == first
+    assert prepare(tmp_path / "elsewhere", tmp_path / "c", seed=4).data_digest != first
+    fewer = prepare(tmp_path / "elsewhere", tmp_path / "d", warps=2)
+    assert fewer.pairs == 2
+    assert PairList.load(tmp_path / "d").pairs == PairList.load(tmp_path / "a").pairs[:2]
+    assert Prepared(tmp_path / "a").list.headline == [CATEGORY]
+
+
+def test_a_shift_leaves_black_where_nothing_was_seen():
+    H = np.array([[1.0, 0, 10], [0, 1, 0], [0, 0, 1]])
+    image = disc(70, 50)
+    warped = warp(image, H)
+    assert not warped[:, :9].any()
+    assert np.array_equal(warped[:, 11:], image[:, 1:-10])
+
+
+def test_absent_data_name_the_setting(tmp_path):
+    skipped = prepare(tmp_path / "nowhere", tmp_path / "out").skipped
+    assert "benchmark.mmim_warped.root" in skipped and "fetch_benchmark@mmim_warped" in skipped
