@@ -26,7 +26,7 @@ class Vgg(nn.Module):
 
     def forward(self, image: torch.Tensor) -> dict[int, torch.Tensor]:
         """Return stride -> (B, C, H // stride, W // stride), what goes into each pooling."""
-        features = {}
+        features: dict[int, torch.Tensor] = {}
         x = image
         for layer in self.layers:
             if isinstance(layer, nn.MaxPool2d):
@@ -66,7 +66,7 @@ class VisionTransformer(nn.Module):
 
         The tenth of a patch belongs to how DINOv2 was trained and moves the samples a little.
         """
-        known = self.pos_embed[:, 1:].mT.unflatten(2, (self.positions, self.positions))
+        known = self.pos_embed[:, 1:].mT.reshape(1, -1, self.positions, self.positions)
         if (h, w) == (self.positions, self.positions):
             return known
         factors = ((h + 0.1) / self.positions, (w + 0.1) / self.positions)

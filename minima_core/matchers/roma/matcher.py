@@ -10,19 +10,20 @@ from pydantic import Field
 from torch.nn import functional as F
 
 from minima_core import licences, weights
-from minima_core.data.image_pairs import stretch
+from minima_core.data.image_pairs import ImageBatch, ImagePairs, stretch
 from minima_core.errors import WeightsError
 from minima_core.geometry.coords import from_corner_origin
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.matchers.roma.backbones import VisionTransformer
+from minima_core.matchers.roma.loss import dense_loss
 from minima_core.matchers.roma.network import TINY, Estimate, Network, Widths
 from minima_core.matchers.roma.refiner import pixel_grid
 from minima_core.matchers.roma.sampling import balanced_sample
 from minima_core.published import PUBLISHED
+from minima_core.supervision.dense import dense_targets
 from minima_core.types import Matches
 
 if TYPE_CHECKING:
-    from minima_core.data.image_pairs import ImageBatch, ImagePairs
     from minima_core.data.pairs import PairSource
 
 FILE = "roma_outdoor.pth"
@@ -107,13 +108,14 @@ class Roma(Matcher):
         workers: int,  # noqa: ARG002
     ) -> ImagePairs:
         """Return square images of ``coarse_side`` with their depth and cameras."""
-        from minima_core.data.image_pairs import ImagePairs
-
         return ImagePairs(pairs, side=self.params.coarse_side, fit="stretch")
 
     def loss(self, batch: ImageBatch) -> Losses:
         """Return RoMa's loss over all strides, from image 0 to image 1."""
-        raise NotImplementedError
+        batch = batch.to(next(self.network.parameters()).device)
+        estimates = self.network(self.dino, batch.image0, batch.image1)
+        total, parts = dense_loss(estimates, lambda size: dense_targets(batch, size))
+        return Losses(total, {name: float(value.detach()) for name, value in parts.items()})
 
     def groups(self) -> dict[str, list[torch.nn.Parameter]]:
         """Return the backbone, which learns slowly, and the decoder."""
@@ -131,7 +133,8 @@ def both_ways(estimate: Estimate) -> tuple[torch.Tensor, torch.Tensor]:
     flow = estimate.flow
     outside = (flow.abs() > 1).any(1)
     certainty = estimate.certainty[:, 0].sigmoid().masked_fill(outside, 0)
-    own = pixel_grid(*flow.shape[-2:], flow.device)[0].flatten(1).T
+    h, w = flow.shape[-2:]
+    own = pixel_grid(h, w, flow.device)[0].flatten(1).T
     there = flow.clamp(-1, 1).flatten(2).mT
     warp = torch.cat([torch.cat([own, there[0]], 1), torch.cat([there[1], own], 1)])
     return warp, certainty.flatten()

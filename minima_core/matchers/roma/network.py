@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -160,12 +160,11 @@ class Decoder(nn.Module):
         h, w = features0[1].shape[-2:]
         estimates: dict[int, Estimate] = {}
         for stride in STRIDES if known is None else STRIDES[1:]:
-            here0, here1 = (self.proj[str(stride)](features[stride].float()) for features in (features0, features1))
             choice = choice_certainty = None
+            with full(features0[1]):
+                here0, here1 = (self.proj[str(stride)](side[stride].float()) for side in (features0, features1))
             if known is None:
-                posterior = self.gps[str(stride)](here0, here1)
-                with half(self):
-                    choice, choice_certainty = self.embedding_decoder(posterior, here0)
+                choice, choice_certainty = self.choose(here0, here1)
                 flow, certainty = chosen_place(choice), choice_certainty
             else:
                 flow, certainty = (
@@ -177,6 +176,14 @@ class Decoder(nn.Module):
             known = Estimate(flow, certainty + delta_certainty, choice, choice_certainty)
             estimates[stride] = known
         return estimates
+
+    def choose(self, features0: torch.Tensor, features1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (B, A², h, w) logits of the anchors and (B, 1, h, w) of the certainty from (B, C, h, w) features."""
+        with full(features0):
+            posterior = self.gps["16"](features0, features1)
+        with half(self):
+            choice, certainty = self.embedding_decoder(posterior, features0)
+        return choice, certainty
 
 
 class CoarseDecoder(nn.Module):
@@ -211,7 +218,7 @@ class GaussianProcess(nn.Module):
         x, y = (features.flatten(2).mT for features in (features0, features1))
         K_11 = kernel(y, y) + NOISE * torch.eye(h * w, device=y.device)
         weights = torch.cholesky_solve(basis.flatten(2).mT.expand(len(y), -1, -1), torch.linalg.cholesky(K_11))
-        return (kernel(x, y) @ weights).mT.unflatten(2, features0.shape[-2:])
+        return (kernel(x, y) @ weights).mT.reshape(len(x), -1, *features0.shape[-2:])
 
 
 def kernel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -247,9 +254,15 @@ def normalised(image: torch.Tensor) -> torch.Tensor:
 
 
 def half(module: nn.Module) -> AbstractContextManager[object]:
-    """Return a context of half precision where there is a GPU and no gradient is asked for, as the original matches."""
-    device = next(module.parameters()).device.type
-    return torch.autocast(device, torch.float16, enabled=device == "cuda" and not torch.is_grad_enabled())
+    """Return a context of half precision for matching on a GPU, as the original does; a training says its own."""
+    if module.training or not next(module.parameters()).is_cuda:
+        return nullcontext()
+    return torch.autocast("cuda", torch.float16)
+
+
+def full(tensor: torch.Tensor) -> AbstractContextManager[object]:
+    """Return a context of float32, whatever is around it."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _sides(

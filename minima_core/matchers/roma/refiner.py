@@ -40,7 +40,8 @@ class Refiner(nn.Module):
             zoom: size of the images over the size that the published weights were trained at.
         """
         there = F.grid_sample(features1, flow.permute(0, 2, 3, 1), align_corners=False)
-        moved = self.disp_emb(1.25 * zoom * (flow - pixel_grid(*flow.shape[-2:], flow.device)))
+        h, w = flow.shape[-2:]
+        moved = self.disp_emb(1.25 * zoom * (flow - pixel_grid(h, w, flow.device)))
         parts = [features0, there, moved]
         if self.radius:
             parts.append(local_correlation(features0, features1, flow, self.radius))

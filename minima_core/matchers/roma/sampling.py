@@ -35,7 +35,7 @@ def balanced_sample(warp: torch.Tensor, certainty: torch.Tensor, number: int, th
 
 def density(points: torch.Tensor) -> torch.Tensor:
     """Return (N,) how many of (N, D) points lie near each, itself included; the further the less they count."""
-    rows = [(-torch.cdist(some, points).square() / (2 * WIDTH**2)).exp().sum(1) for some in points.split(ROWS)]
+    rows = [(-torch.cdist(some, points).square() / (2 * WIDTH**2)).exp().sum(1) for some in torch.split(points, ROWS)]
     return torch.cat(rows) if rows else points.new_zeros(0)
 
 

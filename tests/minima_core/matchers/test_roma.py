@@ -5,16 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from formula import weight
 from torch.nn import functional as F
 
 from minima_core.errors import WeightsError
 from minima_core.matchers.base import MATCHERS
 from minima_core.matchers.roma.backbones import VisionTransformer
+from minima_core.matchers.roma.loss import dense_loss
 from minima_core.matchers.roma.matcher import Roma
 from minima_core.matchers.roma.network import Network, Widths, chosen_place, normalised
 from minima_core.matchers.roma.refiner import local_correlation
 from minima_core.matchers.roma.sampling import balanced_sample, density
-from tests.support import formula
+from minima_core.supervision.dense import DenseTargets
 
 RECORDED = np.load(Path(__file__).parent / "recorded" / "roma.npz")
 SETTINGS = {
@@ -41,7 +43,7 @@ def matcher():
     """The tiny matcher under weights from the formula, by the names in the published files."""
     matcher = tiny().eval()
     for part in (matcher.dino, matcher.network):
-        part.load_state_dict({name: formula.weight(name, t.shape) for name, t in part.state_dict().items()})
+        part.load_state_dict({name: weight(name, t.shape) for name, t in part.state_dict().items()})
     return matcher
 
 
@@ -118,6 +120,20 @@ def test_the_refined_warp_is_the_originals(matcher):
     beside = [torch.cat(x.unflatten(0, (2, 64, 64)).unbind(), 1) for x in (warp, certainty)]
     assert_recorded(beside[0], "warp")
     assert_recorded(beside[1], "certainty")
+
+
+@torch.no_grad()
+def test_the_loss_is_the_originals(matcher):
+    estimates = matcher.network(matcher.dino, picture(56, 1), picture(56, 2))
+    flows = {estimate.flow.shape[-1]: estimate.flow for estimate in estimates.values()}
+
+    def targets(size):
+        generator = np.random.default_rng(size[1])
+        off = torch.from_numpy(generator.uniform(-1, 1, (1, *size, 2)).astype(np.float32))
+        certain = torch.from_numpy((generator.random((1, *size)) < 0.6).astype(np.float32))
+        return DenseTargets(flows[size[0]].permute(0, 2, 3, 1) + 0.02 * off, certain)
+
+    assert_recorded(dense_loss(estimates, targets)[0], "loss")
 
 
 def test_matches_lie_on_both_images_and_are_the_same_every_time(matcher):
