@@ -136,17 +136,17 @@ def events(looks: Iterable[np.ndarray], contrast: float) -> tuple[np.ndarray, in
     """
     looks = iter(looks)
     first = next(looks)
-    polarity, fired = np.zeros_like(first), 0
+    polarity, new, fired = np.zeros_like(first), np.empty_like(first), 0
     for look in looks:
-        new = np.trunc((look - first) / np.float32(contrast) - polarity)
+        np.subtract(look, first, out=new)
+        new /= np.float32(contrast)
+        new -= polarity
+        np.trunc(new, out=new)
         polarity += new
-        fired += int(np.abs(new).sum(dtype=np.float64))
+        fired += round(cv2.norm(new, cv2.NORM_L1))
     return polarity, fired
 
 
 def picture(polarity: np.ndarray) -> np.ndarray:
     """Return the (H, W, 3) uint8 picture of (H, W) net polarity: blue above zero, red below, white at it."""
-    drawn = np.full((*polarity.shape, 3), PAPER, np.uint8)
-    drawn[polarity > 0] = RISE
-    drawn[polarity < 0] = FALL
-    return drawn
+    return np.array((PAPER, RISE, FALL), np.uint8).take((polarity > 0) + 2 * (polarity < 0), axis=0)
