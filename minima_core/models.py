@@ -39,6 +39,11 @@ PUBLISHED_MODELS |= {
     "minima-loftr": ("loftr", {**_SEMIDENSE, "positions": "fixed", "published": "minima"}),
     "eloftr": ("eloftr", _SEMIDENSE),
 }
+_ROMA = {"width": "full", "long_side": 640, "max_keypoints": 10000, "coarse_side": 560, "fine_side": 864}
+PUBLISHED_MODELS |= {
+    "roma": ("roma", {**_ROMA, "threshold": 0.05, "published": "outdoor"}),
+    "minima-roma": ("roma", {**_ROMA, "threshold": 0.05, "published": "minima"}),
+}
 _NAMES = f"{REGISTRY}NAME@ALIAS, or one of {', '.join(sorted(PUBLISHED_MODELS))}"
 Picture = str | Path | np.ndarray | torch.Tensor
 

@@ -137,6 +137,7 @@ PUBLISHED: dict[str, Published] = {
     "roma_outdoor.pth": Published(
         ("https://github.com/Parskatt/storage/releases/download/roma/roma_outdoor.pth",), licence=MIT
     ),
+    "minima_roma.pth": Published(("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_roma.pth",)),
     "dinov2_vitl14_pretrain.pth": Published(
         ("https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",),
     ),

@@ -26,7 +26,7 @@ from minima_core.types import Matches
 if TYPE_CHECKING:
     from minima_core.data.pairs import PairSource
 
-FILE = "roma_outdoor.pth"
+FILES = {"outdoor": "roma_outdoor.pth", "minima": "minima_roma.pth"}
 DINO_FILE = "dinov2_vitl14_pretrain.pth"
 WIDTHS = {"full": Widths(), "tiny": TINY}
 DOUBT = 0.5  # how much of a coarse doubt comes off the fine certainty's logit
@@ -39,6 +39,7 @@ class Roma(Matcher):
         """Settings, ``matcher.roma`` in params.yaml."""
 
         width: Literal["full", "tiny"]  # tiny has no published weights; it is for trying things on a CPU
+        published: Literal["outdoor", "minima"]  # the weights that load_published takes
         long_side: Annotated[int, Field(ge=64)]
         max_keypoints: Annotated[int, Field(ge=1)]  # matches
         coarse_side: Annotated[int, Field(ge=56, multiple_of=56)]  # of the square that is matched: 14 and 8 divide it
@@ -54,12 +55,14 @@ class Roma(Matcher):
         self.network = Network(widths)
 
     def load_published(self) -> Provenance:
-        """Load the official weights of DINOv2 and of the RoMa trained on it."""
-        self._refuse_tiny()
-        weights.fetch([DINO_FILE, FILE])
+        """Load the official weights of DINOv2 and, as ``published`` names them, of the RoMa trained on it."""
+        if self.params.width == "tiny":
+            raise WeightsError("there are no published weights of a tiny roma; set matcher.roma.width: full")
+        file = FILES[self.params.published]
+        weights.fetch([DINO_FILE, file])
         _load(self.dino, DINO_FILE)
-        _load(self.network, FILE)
-        return _provenance(DINO_FILE, FILE)
+        _load(self.network, file)
+        return _provenance(DINO_FILE, file)
 
     def load_frozen(self) -> Provenance:
         """Load the official weights of DINOv2; the tiny one stays as it was made."""
@@ -67,10 +70,6 @@ class Roma(Matcher):
             return super().load_frozen()
         _load(self.dino, DINO_FILE)
         return _provenance(DINO_FILE)
-
-    def _refuse_tiny(self) -> None:
-        if self.params.width == "tiny":
-            raise WeightsError("there are no published weights of a tiny roma; set matcher.roma.width to full")
 
     def _match(self, image0: torch.Tensor, image1: torch.Tensor, max_keypoints: int) -> Matches:
         coarse, fine = (

@@ -12,7 +12,7 @@ from minima_core.errors import WeightsError
 from minima_core.matchers.base import MATCHERS
 from minima_core.matchers.roma.backbones import VisionTransformer
 from minima_core.matchers.roma.loss import dense_loss
-from minima_core.matchers.roma.matcher import Roma
+from minima_core.matchers.roma.matcher import WIDTHS, Roma
 from minima_core.matchers.roma.network import Network, Widths, chosen_place, normalised
 from minima_core.matchers.roma.refiner import local_correlation
 from minima_core.matchers.roma.sampling import balanced_sample, density
@@ -21,6 +21,7 @@ from minima_core.supervision.dense import DenseTargets
 RECORDED = np.load(Path(__file__).parent / "recorded" / "roma.npz")
 SETTINGS = {
     "width": "tiny",
+    "published": "outdoor",
     "long_side": 64,
     "max_keypoints": 100,
     "coarse_side": 56,
@@ -166,6 +167,20 @@ def test_draws_spread_over_the_images_and_leave_lone_matches_out():
 
 
 def test_a_tiny_roma_says_that_it_has_no_published_weights():
-    with pytest.raises(WeightsError, match="width to full"):
+    with pytest.raises(WeightsError, match="width: full"):
         tiny().load_published()
     assert MATCHERS.get("roma") is Roma
+
+
+def test_published_weights_load_strictly(monkeypatch, tmp_path, matcher):
+    monkeypatch.setenv("MINIMA_WEIGHTS", str(tmp_path))
+    monkeypatch.setitem(WIDTHS, "full", WIDTHS["tiny"])
+    full = Roma(Roma.Params(**SETTINGS | {"width": "full", "published": "minima"}))
+    torch.save(matcher.dino.state_dict(), tmp_path / "dinov2_vitl14_pretrain.pth")
+    torch.save(matcher.network.state_dict(), tmp_path / "minima_roma.pth")
+    origin = full.load_published()
+    assert set(origin.source) == {"dinov2_vitl14_pretrain.pth", "minima_roma.pth"} and origin.licence.commercial
+    assert all(torch.equal(full.state_dict()[name], tensor) for name, tensor in matcher.state_dict().items())
+    torch.save({"decoder": torch.zeros(1)}, tmp_path / "minima_roma.pth")
+    with pytest.raises(WeightsError, match=r"minima_roma\.pth does not fit"):
+        full.load_published()

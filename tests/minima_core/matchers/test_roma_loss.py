@@ -14,7 +14,8 @@ from minima_core.models import create
 from minima_core.supervision.dense import DenseTargets
 
 SETTINGS = {
-    "width": "tiny", "long_side": 64, "max_keypoints": 100, "coarse_side": 56, "fine_side": 64, "threshold": 0.05,
+    "width": "tiny", "published": "outdoor", "long_side": 64, "max_keypoints": 100, "coarse_side": 56, "fine_side": 64,
+    "threshold": 0.05,
 }  # fmt: skip
 
 
