@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from minima_core.io.atomic import scratch_folder
 from minima_core.licences import Licence, named
 from minima_core.manifest import Certificate, ModalityManifest, ModelCard, SceneManifest, file_sha256
 from minima_core.models import read_model, save_model
+from minima_core.tracking import NullTracker
+from minima_core.training.distributed import joined, start_on_every_gpu
 from minima_core.training.loop import TrainingParams, summary
 from minima_core.training.run import certified, save_curves, train, training_code
 from minima_core.training.steps import Fitted
@@ -48,6 +51,7 @@ def main(args: FinetuneArgs) -> TrainingReport:
             f"`dvc repro pretrain@{args.matcher}`"
         )
     how, scratch = execution(), scratch_folder("finetune", _key(args, parent, params, seed))
+    start_on_every_gpu("tasks.finetune", how.torch_device)
     record = {"seed": seed, "matcher": {args.matcher: parent.params}, "finetune": params.model_dump(mode="json")}
     inputs = {
         "training": args.index,
@@ -57,9 +61,10 @@ def main(args: FinetuneArgs) -> TrainingReport:
         "parent": args.parent,
     }
     tags = {"modalities": ", ".join(certificate.modalities)}
-    with stage_run(
+    recorded = stage_run(
         f"finetune@{args.matcher}", params=record, inputs=inputs, parent_card=parent.digest(), tags=tags
-    ) as tracker:
+    )
+    with joined(how.torch_device) as group, recorded if group.leads else nullcontext(NullTracker()) as tracker:
         fitted = train(
             matcher.to(how.torch_device),
             params,
@@ -73,6 +78,8 @@ def main(args: FinetuneArgs) -> TrainingReport:
             scratch=scratch,
             tracker=tracker,
         )
+        if not group.leads:
+            raise SystemExit(0)  # the leader writes
         card = save_model(args.out, matcher, _card(args, parent, certificate, params, seed, fitted))
         save_curves(args.out, fitted)
         remove_when_done(scratch)  # a forced rerun is to train again

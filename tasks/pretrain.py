@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,7 +18,8 @@ from minima_core.manifest import Certificate, ModelCard, SceneManifest, file_sha
 from minima_core.matchers.base import Matcher, Provenance
 from minima_core.models import create, save_model
 from minima_core.random import derive
-from minima_core.tracking import Tracker
+from minima_core.tracking import NullTracker, Tracker
+from minima_core.training.distributed import joined, start_on_every_gpu
 from minima_core.training.loop import TrainingParams, summary
 from minima_core.training.run import certified, save_curves, train, training_code
 from minima_core.training.steps import Fitted
@@ -58,11 +60,17 @@ def main(args: PretrainArgs) -> TrainingReport:
     settings, seed = read_value(f"matcher.{args.matcher}"), int(read_value("seed"))
     record = {"seed": seed, "matcher": {args.matcher: settings}, "pretrain": params.model_dump(mode="json")}
     data = {"training": args.index, "raw": args.raw, "certificate": args.certificate}
-    with stage_run(f"pretrain@{args.matcher}", params=record, inputs=data if params.mode == "train" else {}) as tracker:
+    recorded = stage_run(f"pretrain@{args.matcher}", params=record, inputs=data if params.mode == "train" else {})
+    device = execution().torch_device
+    if params.mode == "train":
+        start_on_every_gpu("tasks.pretrain", device)
+    with joined(device) as group, recorded if group.leads else nullcontext(NullTracker()) as tracker:
         matcher, origin = _start(args.matcher, settings, params, seed)
         fitted, card, scratch = None, _adopted(args.matcher, matcher, origin), None
         if params.mode == "train":
             fitted, card, scratch = _trained(args, matcher, card, params, seed, tracker)
+        if not group.leads:
+            raise SystemExit(0)  # the leader writes
         card = save_model(args.out, matcher, card)
         if fitted is not None and scratch is not None:
             save_curves(args.out, fitted)

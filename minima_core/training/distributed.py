@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,17 @@ class Group:
 def group() -> Group:
     """Return the group that this process has joined, or one of its own."""
     return Group(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Group()
+
+
+def start_on_every_gpu(module: str, device: str) -> None:
+    """Go on as ``torchrun -m module`` with the same arguments, where the device is "cuda" and several are visible.
+
+    The batch is the one of all processes, so that how many there are is no part of the settings.
+    """
+    gpus = torch.cuda.device_count() if device == "cuda" and "WORLD_SIZE" not in os.environ else 1
+    if gpus > 1:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", "-m", module]
+        os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv[1:]])
 
 
 @contextmanager

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from line_matcher import main, run
+
+from minima_core.training.distributed import start_on_every_gpu
 
 ROOT = Path(__file__).parents[3]
 
@@ -41,3 +44,20 @@ def test_two_processes_are_one(tmp_path):
     _, again = run(tmp_path / "scratch", batch=batch, micro_batch=2)  # one process takes up what two have done
     assert again.final["val/loss"] == pytest.approx(one["curves"]["val/loss"][-1][1], rel=1e-4)
     assert [p.name for p in sorted((tmp_path / "scratch").glob("step-*"))] == ["step-00000028", "step-00000030"]
+
+
+def test_a_stage_starts_itself_on_every_gpu_but_once(monkeypatch):
+    started = []
+    monkeypatch.setattr(os, "execv", lambda program, command: started.append(command))
+    monkeypatch.setattr(sys, "argv", ["finetune.py", "--out", "x"])
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    start_on_every_gpu("tasks.finetune", "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    start_on_every_gpu("tasks.finetune", "cpu")
+    assert started == []
+    start_on_every_gpu("tasks.finetune", "cuda")
+    assert "--nproc-per-node=4" in started[0] and started[0][-4:] == ["-m", "tasks.finetune", "--out", "x"]
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    start_on_every_gpu("tasks.finetune", "cuda")
+    assert len(started) == 1
