@@ -70,13 +70,13 @@ def depth_fields(depth: np.ndarray, side: int = SIDE) -> list[Field]:
     known = depth > 0
     if not known.any():
         return []
-    inverse = np.where(known, 1.0 / np.where(known, depth, 1.0), 0.0).astype(np.float32)
-    low, high = np.percentile(inverse[known], [1, 99])
-    inverse = np.where(known, np.clip((inverse - low) / max(high - low, 1e-9), 0, 1), 0).astype(np.float32)
+    inverse = 1 / np.where(known, depth, np.float32(1)).astype(np.float32)
+    low, high = (np.float32(end) for end in np.percentile(inverse[known], [1, 99]))
+    inverse = np.where(known, np.clip((inverse - low) / max(high - low, np.float32(1e-9)), 0, 1), np.float32(0))
     smooth = cv2.GaussianBlur(inverse, (0, 0), max(2 / step, 0.5))
-    slopes = np.stack(np.gradient(smooth), -1)
-    typical = 3.0 * float(np.median(np.abs(slopes).sum(-1))) + 1e-6
-    creased = np.concatenate([inverse[..., None], np.tanh(slopes / typical) / 2 + 0.5], -1)
+    down, right = np.gradient(smooth)
+    typical = np.float32(3.0 * float(np.median(np.abs(down) + np.abs(right))) + 1e-6)
+    creased = cv2.merge([inverse, *(np.tanh(slope / typical) / 2 + np.float32(0.5) for slope in (down, right))])
     return [_field(inverse, 1.0, side, shape), _field(creased, 1.0, side, shape)]
 
 
@@ -87,10 +87,10 @@ def agreement(source: Field, other: Field) -> Agreement | None:
     """
     if source.energy == 0 or other.energy == 0 or source.spectrum.shape != other.spectrum.shape:
         return None
-    surface = scipy.fft.ifft2(other.spectrum * source.spectrum.conj()).real / (source.energy * other.energy)
     window = _window(source.side)
-    rows = np.r_[-window:0, 0 : window + 1]
-    centred = surface[rows[:, None], rows]
+    near = np.r_[-window:0, 0 : window + 1]
+    rows = scipy.fft.ifft(other.spectrum * source.spectrum.conj(), axis=0)[near]  # the others are not looked at
+    centred = scipy.fft.ifft(rows, axis=1)[:, near].real / (source.energy * other.energy)
     radius = _radius(window)
     surroundings = centred[radius > FAR * source.side]
     score = (centred[radius <= NEAR].max() - surroundings.mean()) / max(surroundings.std(), 1e-9)
@@ -115,14 +115,18 @@ def _field(image: np.ndarray, top: float, side: int, shape: tuple[int, ...]) -> 
     scale = max(height, width) / side
     size = (max(round(width / scale), 1), max(round(height / scale), 1))
     small: np.ndarray = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) / top
-    small = cv2.GaussianBlur(small, (0, 0), 1).reshape(size[1], size[0], -1)
-    gx, gy = (cv2.Sobel(small, cv2.CV_32F, *order).reshape(small.shape) / 8 for order in ((1, 0), (0, 1)))
-    xx, yy, xy = (np.einsum("hwc,hwc->hw", a, b) for a, b in ((gx, gx), (gy, gy), (gx, gy)))
-    double = np.empty(xx.shape, np.complex64)
-    double.real, double.imag = xx - yy, 2 * xy
-    strength = np.abs(double)
-    field = double / np.sqrt(strength + np.float32(1e-12))  # as strong as the gradient, not its square
+    small = cv2.GaussianBlur(small, (0, 0), 1)
+    gx, gy = (cv2.Sobel(small, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
+    real, imaginary = _over_channels((gx - gy) * (gx + gy)), _over_channels(2 * gx * gy)
+    strength = np.sqrt(real * real + imaginary * imaginary)
+    share = 1 / np.sqrt(strength + np.float32(1e-12))  # as strong as the gradient, not its square
+    field = cv2.merge([real * share, imaginary * share]).view(np.complex64)[..., 0]
     flat = float(np.sqrt(strength).mean()) < FLAT
     # a quarter of padding keeps the wrapped-around part beyond the window
     padded = [scipy.fft.next_fast_len(max(n + n // 4, 2 * _window(side) + 1)) for n in field.shape]
     return Field(scipy.fft.fft2(field, padded), 0.0 if flat else float(np.linalg.norm(field)), scale, side)
+
+
+def _over_channels(image: np.ndarray) -> np.ndarray:
+    """Return the (H, W) sum of the channels of an (H, W) or (H, W, C) image."""
+    return image if image.ndim == 2 else cv2.transform(image, np.ones((1, image.shape[2]), np.float32))
