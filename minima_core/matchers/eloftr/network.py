@@ -113,7 +113,7 @@ def subpixel(fine: Fine, m: torch.Tensor, pixel0: torch.Tensor, pixel1: torch.Te
     rows = (pixel1 // WINDOW)[:, None, None] + step[:, None]
     columns = (pixel1 % WINDOW)[:, None, None] + step
     logits = fine.similarity[m[:, None, None], pixel0[:, None, None], rows, columns]
-    heat = logits.flatten(1).softmax(1).unflatten(1, (3, 3))
+    heat = logits.flatten(1).softmax(1).reshape(-1, 3, 3)
     return torch.stack([(heat.sum(1) * step).sum(1), (heat.sum(2) * step).sum(1)], 1)
 
 
