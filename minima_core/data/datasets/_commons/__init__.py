@@ -1,0 +1,1 @@
+"""Photographs and textures that everybody may use, out of packages of Debian, PyPI and npm."""
