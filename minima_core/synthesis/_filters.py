@@ -28,7 +28,7 @@ def tangents(image: np.ndarray, sigma: float, reduce: int = 1) -> tuple[np.ndarr
     """
     height, width = image.shape[:2]
     planes = image[..., None] if image.ndim == 2 else image
-    tensor = np.zeros((height, width, 3), np.float32)
+    tensor: np.ndarray = np.zeros((height, width, 3), np.float32)
     for plane in np.moveaxis(planes, -1, 0):
         gx = cv2.Scharr(plane, cv2.CV_32F, 1, 0, scale=1 / 32, borderType=cv2.BORDER_REPLICATE)
         gy = cv2.Scharr(plane, cv2.CV_32F, 0, 1, scale=1 / 32, borderType=cv2.BORDER_REPLICATE)
@@ -57,14 +57,15 @@ def along(values: np.ndarray, flow: np.ndarray, sigma: float, step: float = 1.0)
     per_x, per_y = np.float32(small[1] / width), np.float32(small[0] / height)
     ys, xs = np.indices((height, width), np.float32)
     starts_y, starts_x = np.indices(small, np.float32)
-    total, weights = values.copy(), 1.0
+    total: np.ndarray = values.copy()
+    weights = 1.0
     for sign in (1, -1):
         away_x, away_y = np.zeros(small, np.float32), np.zeros(small, np.float32)
         dx, dy = (np.float32(sign * step) * part for part in cv2.split(flow))
         for k in range(1, max(1, round(2 * sigma / step)) + 1):
             if k > 1:
-                x, y = starts_x + per_x * away_x, starts_y + per_y * away_y
-                nx, ny = cv2.split(cv2.remap(flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+                at = starts_x + per_x * away_x, starts_y + per_y * away_y
+                nx, ny = cv2.split(cv2.remap(flow, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
                 turn = np.copysign(np.float32(step), nx * dx + ny * dy)  # a tangent has no sign
                 dx, dy = nx * turn, ny * turn
             away_x, away_y = away_x + dx, away_y + dy

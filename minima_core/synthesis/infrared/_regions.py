@@ -18,8 +18,8 @@ def objects_of_materials(material: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     before = np.zeros(256, np.int32)  # areas of the materials before each
     kinds: list[int] = []
     for kind in np.flatnonzero(np.bincount(material.ravel())).tolist():
-        count, labels = cv2.connectedComponents(cv2.compare(material, kind, cv2.CMP_EQ), connectivity=4)
-        within += labels
+        count, labels = cv2.connectedComponents((material == kind).view(np.uint8), connectivity=4)
+        np.add(within, labels, out=within)
         before[kind] = len(kinds)
         kinds += [kind] * (count - 1)
     return before.take(material) + within - 1, np.array(kinds)
@@ -33,11 +33,13 @@ def objects_of_picture(
     A look is (L, a, b, texture, height in the picture), all about 0 to 1.
     """
     height, width = image.shape[:2]
-    lab = cv2.cvtColor(cv2.medianBlur(image, 3), cv2.COLOR_RGB2LAB)
-    gray = lab[..., 0].astype(np.float32) / 255
+    whole = cv2.cvtColor(cv2.medianBlur(image, 3), cv2.COLOR_RGB2LAB)
+    light = whole[..., 0].astype(np.float32) / 255
     half = (max(width // 2, 1), max(height // 2, 1))  # objects are wider than two pixels, their rims are refined later
-    lab, gray, square = (cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in (lab, gray, gray * gray))
-    lab = lab.astype(np.float32) / 255
+    small, gray, square = (
+        cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in (whole, light, light * light)
+    )
+    lab = small.astype(np.float32) / 255
     slope = _slope(lab)
     labels = superpixels(lab, slope, max(cell // 2, 2))
     count = int(labels.max()) + 1

@@ -10,6 +10,7 @@ import numpy as np
 TOLERANCE = 2.0  # a larger window is taken while its residual is below this multiple of the smaller one's
 PREFERENCE = 0.7  # a window off the centre is taken where its residual is below this share of the centred one's
 ROUNDING = 1e-5  # relative residual that float32 depth leaves on a perfect plane
+NO_FRACTION = np.empty(0, np.uint16)  # of the pixel that a centre is
 STRIP = 32  # rows that are computed together: their sums stay in the processor's cache
 COARSEST = 0.01  # relative; a sensor whose steps are larger gets them drawn
 
@@ -29,7 +30,7 @@ def fit_planes(values: np.ndarray, known: np.ndarray, radii: tuple[int, ...]) ->
         residual, centre = _best_position(residual, radius)
         take = np.isfinite(residual) & (residual <= TOLERANCE * lowest + same) & known
         lowest = np.where(take, np.minimum(lowest, residual), lowest)
-        cv2.copyTo(cv2.remap(coefficients, centre, None, cv2.INTER_NEAREST), take.view(np.uint8), best)
+        cv2.copyTo(cv2.remap(coefficients, centre, NO_FRACTION, cv2.INTER_NEAREST), take.view(np.uint8), best)
     return best
 
 
