@@ -22,8 +22,8 @@ from minima_core.training.steps import Fitted
 
 def training_code(matcher: str) -> str:
     """Return the digest of the code that decides what a training ends with: no other code continues its checkpoints."""
-    parts = ("training", "supervision", "data", "geometry", "io", "matchers/base.py", "random.py", "types.py")
-    return code_digest(*parts, f"matchers/{matcher}")
+    parts = ("training", "supervision", "data", "geometry", "io", "random.py", "types.py")
+    return code_digest(*parts, "matchers/base.py", "matchers/_semidense.py", f"matchers/{matcher}")
 
 
 def certified(certificate: Path, index: Path, modalities: Path | None = None) -> Certificate:
