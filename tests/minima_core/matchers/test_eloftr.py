@@ -175,3 +175,11 @@ def test_batch_without_truth_costs_nothing(data):
     assert losses.total == 0
     losses.total.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in made.parameters())
+
+
+def test_half_precision_trains(data):
+    made = matcher().train()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = made.loss(batch_of(data, 1))
+    losses.total.backward()
+    assert losses.total.isfinite() and losses.total.dtype == torch.float32

@@ -157,3 +157,11 @@ def test_batch_without_truth_costs_nothing(data):
     losses.total.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
     assert data.sample(Item(0, "rgb", "rgb")).image0.shape[-1] == 96 < W
+
+
+def test_half_precision_trains(data):
+    made = matcher().train()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = made.loss(batch_of(data, 1))
+    losses.total.backward()
+    assert losses.total.isfinite() and losses.total.dtype == torch.float32
