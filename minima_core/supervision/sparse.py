@@ -112,6 +112,46 @@ def matches_from_homography(
     return Targets(torch.from_numpy(matches0), torch.from_numpy(matches1))
 
 
+def matches_from_homographies(
+    kpts0: torch.Tensor,
+    kpts1: torch.Tensor,
+    mask0: torch.Tensor,
+    mask1: torch.Tensor,
+    *,
+    H_0to1: torch.Tensor,
+    size: tuple[int, int],
+    th_pos: float = TH_POSITIVE,
+    th_neg: float = TH_NEGATIVE,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what ``matches_from_homography`` says of each of B pairs, computed on the device of the keypoints.
+
+    Args:
+        kpts0: (B, M, 2) keypoints.
+        kpts1: (B, N, 2) keypoints.
+        mask0: (B, M) bool, False where padded; padding is IGNORE.
+        mask1: (B, N) bool.
+        H_0to1: (B, 3, 3).
+        size: width and height of all images.
+        th_pos: pixels.
+        th_neg: pixels.
+    """
+    warped0, warped1 = warp_homography(H_0to1, kpts0), warp_homography(torch.linalg.inv(H_0to1), kpts1)
+    none = ~(mask0[:, :, None] & mask1[:, None, :])
+    exact = "donot_use_mm_for_euclid_dist"
+    apart0 = torch.cdist(warped0, kpts1, compute_mode=exact).nan_to_num(nan=torch.inf).masked_fill(none, torch.inf)
+    apart1 = torch.cdist(kpts0, warped1, compute_mode=exact).nan_to_num(nan=torch.inf).masked_fill(none, torch.inf)
+    seen0, seen1 = (inside(warped, size) for warped in (warped0, warped1))
+    error = torch.maximum(apart0, apart1).masked_fill(~(seen0[:, :, None] & seen1[:, None, :]), torch.inf)
+    best0, best1 = error.min(2), error.min(1)
+    mutual0 = best1.indices.gather(1, best0.indices) == torch.arange(kpts0.shape[1], device=kpts0.device)
+    mutual1 = best0.indices.gather(1, best1.indices) == torch.arange(kpts1.shape[1], device=kpts1.device)
+    matches0 = torch.where(mutual0 & (best0.values < th_pos), best0.indices, IGNORE)
+    matches1 = torch.where(mutual1 & (best1.values < th_pos), best1.indices, IGNORE)
+    matches0 = matches0.masked_fill(mask0 & (apart0.amin(2) > th_neg), UNMATCHED)
+    matches1 = matches1.masked_fill(mask1 & (apart1.amin(1) > th_neg), UNMATCHED)
+    return matches0.masked_fill(~mask0, IGNORE), matches1.masked_fill(~mask1, IGNORE)
+
+
 def _by_depth(
     kpts: torch.Tensor,
     depth: torch.Tensor,

@@ -1,0 +1,437 @@
+"""XFeat and its LightGlue trained together, on warped pictures of one place in two modalities.
+
+A modality made from a photograph lies on its pixels, so the extractor has a teacher that costs nothing: itself before
+the training, looking at the photograph. It learns to find in every modality the keypoints that the teacher finds in
+RGB, and to describe them as the teacher would, while a contrast between the two sides of a pair keeps descriptions
+apart (InfoNCE, as XFeat's own training, arXiv 2404.19174 section 3.3). RGB pictures are among what it sees, so it
+stays what it was for them. LightGlue is trained on what the extractor finds at the moment, with the loss of
+``matchers.lightglue.loss``, whose gradient reaches the descriptors.
+
+Warps are drawn anew for every pair, so that pictures, not pairs, are what a data set must bring.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn import functional as F
+
+from minima_core.config import Section
+from minima_core.data.pairs import PairSource
+from minima_core.errors import DataError
+from minima_core.geometry.homography import warp_homography
+from minima_core.io.weights import save_weights
+from minima_core.matchers.lightglue.loss import deep_loss
+from minima_core.matchers.lightglue.matcher import LightGlue
+from minima_core.matchers.lightglue.network import Points, layers
+from minima_core.progress import track
+from minima_core.random import rng
+from minima_core.supervision.sparse import matches_from_homographies
+from minima_core.tracking import Tracker
+from minima_core.training import checkpoint
+from minima_core.training.appearance import redraw_tones
+from minima_core.training.checkpoint import Progress
+from minima_core.training.optim import lr_factor
+from minima_core.training.steps import Fitted, descend, deterministic, resume
+from minima_core.types import RGB
+
+CELL = 8  # pixels of an image that one cell of XFeat's maps stands for
+NMS, SURE = 5, 0.05  # XFeat's own: window and least value of a keypoint
+NEAR = 8.0  # pixels within which two points are too alike to be told apart
+_BEST = "best.safetensors"
+
+
+class JointTraining(Section):
+    """Settings, ``joint_training`` in params.yaml."""
+
+    steps: Annotated[int, Field(ge=0)]
+    batch: Annotated[int, Field(gt=0)]  # pairs
+    view: tuple[int, int]  # width and height of the views that are cut out of a picture; multiples of 32
+    keypoints: Annotated[int, Field(gt=0)]  # of a view, for LightGlue
+    points: Annotated[int, Field(gt=1)]  # of a view, for the contrast of descriptors
+    lr_extractor: Annotated[float, Field(gt=0)]
+    lr_matcher: Annotated[float, Field(gt=0)]
+    warmup: Annotated[int, Field(ge=0)]  # steps
+    decay_from: Annotated[float, Field(ge=0, le=1)]  # share of the steps after which the rates fall
+    decay_to: Annotated[float, Field(gt=0, le=1)]  # factor of the rates at the end
+    clip: Annotated[float, Field(gt=0)]  # norm of the gradient
+    rgb_share: Annotated[float, Field(ge=0, le=1)]  # of pairs whose sides are both photographs
+    tone_share: Annotated[float, Field(ge=0, le=1)]  # of other sides whose tones are redrawn on top of their modality
+    scale: tuple[float, float]  # side of a view as a share of the picture's
+    rotation: Annotated[float, Field(ge=0, le=180)]  # degrees, either way
+    perspective: Annotated[float, Field(ge=0, lt=0.5)]  # shift of each corner as a share of half the view's side
+    temperature: Annotated[float, Field(gt=0)]  # of the contrast
+    weights: dict[str, float]  # of the losses: keypoint, anchor, contrast, reliability, matcher
+    validation_pairs: Annotated[int, Field(gt=0)]
+    validate_every: Annotated[int, Field(gt=0)]  # steps
+    checkpoint_every: Annotated[int, Field(gt=0)]  # steps
+    log_every: Annotated[int, Field(gt=0)]  # steps
+    max_skipped: Annotated[int, Field(ge=0)]  # steps that may be lost to losses that are not finite
+    threads: Annotated[int, Field(gt=0)]  # of torch; part of the result
+
+
+@dataclass(frozen=True)
+class Album:
+    """Pictures of one size in all their modalities.
+
+    Attributes:
+        pictures: modality -> (N, H, W, 3) uint8.
+        there: modality -> (N,) bool; an engine may have left a picture out.
+    """
+
+    pictures: Mapping[str, torch.Tensor]
+    there: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        """Return how many photographs there are."""
+        return len(self.there[RGB])
+
+    def to(self, device: torch.device) -> Album:
+        """Return the album with its pictures on ``device``."""
+        return Album({name: some.to(device) for name, some in self.pictures.items()}, self.there)
+
+
+def read_album(sources: Sequence[PairSource]) -> Album:
+    """Return all images of the sources, which must be of one size, in RGB and every modality that any source has.
+
+    Raises:
+        DataError: if there is none, or sizes differ.
+    """
+    names = [RGB, *dict.fromkeys(name for source in sources for name in source.names)]
+    images = [(source, scene, i) for source in sources for scene in source.scenes for i in range(len(scene.image))]
+    sizes = {(int(scene.size[i][0]), int(scene.size[i][1])) for _, scene, i in images}
+    if len(sizes) != 1:
+        raise DataError(f"pictures of one size are needed, there are {sorted(sizes)}; set `size` of the data set")
+    (width, height) = sizes.pop()
+    pictures, there = {}, {}
+    for name in names:
+        has = np.array([name in (RGB, *source.names) and source.has(scene, i, name) for source, scene, i in images])
+        stack = np.zeros((len(images), height, width, 3), np.uint8)
+        for n in np.flatnonzero(has):
+            source, scene, i = images[n]
+            stack[n] = source.image(scene, i, name)
+        pictures[name], there[name] = torch.from_numpy(stack), has
+    return Album(pictures, there)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Views of one step: sides 0 of all pairs, then sides 1.
+
+    Attributes:
+        views: (2B, 3, H, W) float32 in [0, 1], each in its modality.
+        twins: (2B, 3, H, W), the same views of the photographs.
+        inside: (2B, 1, H, W) bool, where the view lies on the picture.
+        H_0to1: (B, 3, 3) float32, pixels of views 0 to pixels of views 1.
+    """
+
+    views: torch.Tensor
+    twins: torch.Tensor
+    inside: torch.Tensor
+    H_0to1: torch.Tensor
+
+
+def draw(album: Album, params: JointTraining, *, seed: int, step: int | str) -> Batch:
+    """Return the pairs of a step, a function of the album, the settings, ``seed`` and ``step`` alone."""
+    random = rng(seed, "joint", step)
+    device = album.pictures[RGB].device
+    picture_of = random.integers(len(album), size=params.batch)
+    modalities = [[RGB, RGB] for _ in range(params.batch)]
+    for b, n in enumerate(picture_of):
+        others = [name for name, has in album.there.items() if name != RGB and has[n]]
+        if others and random.random() >= params.rgb_share:
+            modalities[b][int(random.integers(2))] = others[int(random.integers(len(others)))]
+    height, width = album.pictures[RGB].shape[1:3]
+    placed = [[_placement(random, (width, height), params) for _ in range(params.batch)] for _ in range(2)]
+    H_view = torch.from_numpy(np.concatenate(placed)).to(device)  # (2B, 3, 3) float64, view to picture
+
+    def pictures(names: list[str]) -> torch.Tensor:
+        chosen = [album.pictures[name][n] for name, n in zip(names, [*picture_of, *picture_of], strict=True)]
+        return torch.stack(chosen).permute(0, 3, 1, 2).float() / 255
+
+    names = [pair[0] for pair in modalities] + [pair[1] for pair in modalities]
+    twins, inside = _warp(pictures([RGB] * len(names)), H_view, params.view)
+    views, _ = _warp(pictures(names), H_view, params.view)
+    toned = torch.from_numpy((np.array(names) != RGB) & (random.random(len(names)) < params.tone_share)).to(device)
+    views = torch.where(toned[:, None, None, None], redraw_tones(views, random), views)
+    H_0to1 = torch.linalg.inv(H_view[params.batch :]) @ H_view[: params.batch]
+    return Batch(views, twins, inside, H_0to1.float())
+
+
+def _placement(random: np.random.Generator, size: tuple[int, int], params: JointTraining) -> np.ndarray:
+    """Return a (3, 3) homography from the pixels of a view to those of a picture of ``size``."""
+    width, height = params.view
+    share = np.exp(random.uniform(*np.log(params.scale)))
+    factor = share * min(size[0] / width, size[1] / height)
+    angle = np.deg2rad(random.uniform(-params.rotation, params.rotation))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    half = np.array([width, height]) / 2
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
+    moved = corners * (1 + random.uniform(-params.perspective, params.perspective, (4, 2)))
+    slack = np.maximum(np.array(size) / 2 - factor * half, 0.15 * np.array(size))
+    centre = np.array(size) / 2 + random.uniform(-1, 1, 2) * slack
+    there = factor * moved @ turn.T + centre - 0.5
+    return cv2.getPerspectiveTransform((corners + half - 0.5).astype(np.float32), there.astype(np.float32))
+
+
+def _warp(pictures: torch.Tensor, H_view: torch.Tensor, view: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the views (N, 3, H, W) of (N, 3, h, w) pictures and where they lie on them, (N, 1, H, W) bool."""
+    width, height = view
+    ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    pixels = torch.stack([xs, ys], -1).reshape(1, -1, 2).to(H_view).expand(len(pictures), -1, -1)
+    there = warp_homography(H_view, pixels)
+    size = torch.tensor([pictures.shape[3], pictures.shape[2]], device=there.device)
+    inside = ((there >= 0) & (there <= size - 1)).all(-1).reshape(-1, 1, height, width)
+    grid = (2 * (there + 0.5) / size - 1).float().reshape(-1, height, width, 2)
+    return F.grid_sample(pictures, grid, mode="bilinear", align_corners=False), inside
+
+
+class Joint(nn.Module):
+    """The student, a LightGlue matcher on XFeat, beside the teacher: its extractor as it was."""
+
+    def __init__(self, matcher: LightGlue, params: JointTraining) -> None:
+        super().__init__()
+        if matcher.params.extractor != "xfeat":
+            raise DataError(f"joint training is for the extractor xfeat, not {matcher.params.extractor}")
+        self.matcher, self.params = matcher, params
+        self.teacher = copy.deepcopy(matcher.extractor).freeze()
+        matcher.extractor.net.requires_grad_(True)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return the optimiser's parameter groups, each with the rate that the schedule scales."""
+        p = self.params
+        xfeat: Any = self.matcher.extractor.net  # its parts have no types
+        pairs = ((xfeat.net, p.lr_extractor), (self.matcher.network, p.lr_matcher))
+        return [{"params": [w for w in part.parameters() if w.requires_grad], "rate": lr} for part, lr in pairs]
+
+    def loss(self, batch: Batch, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the weighted loss and its parts."""
+        pairs, size = len(batch.H_0to1), batch.views.shape[-2:]
+        student: Any = self.matcher.extractor.net
+        teacher: Any = self.teacher.net
+        dense, logits, reliability = student.net(batch.views)
+        with torch.no_grad():
+            dense_rgb, logits_rgb, _ = teacher.net(batch.twins)
+        dense, dense_rgb = F.normalize(dense, dim=1), F.normalize(dense_rgb, dim=1)
+        seen = F.avg_pool2d(batch.inside.float(), CELL)[:, 0] == 1
+        parts = {"keypoint": _keypoint_loss(logits, logits_rgb, seen)}
+        parts["anchor"] = (1 - (dense * dense_rgb).sum(1))[seen].mean()
+
+        points0 = self._likely(logits_rgb[:pairs], batch.inside[:pairs], random)
+        points1 = warp_homography(batch.H_0to1, points0).nan_to_num(nan=-1e4).clamp(-1e4, 1e4)
+        seen1 = _inside(points1, batch.inside[pairs:])
+        desc0 = self._describe(dense[:pairs], points0, size)
+        desc1 = self._describe(dense[pairs:], points1, size)
+        parts["contrast"], right = _contrast(desc0, desc1, points1, seen1, self.params.temperature)
+        trust0, trust1 = (
+            student._bilinear(some, points, *size)[..., 0]
+            for some, points in ((reliability[:pairs], points0), (reliability[pairs:], points1))
+        )
+        parts["reliability"] = (_trust_loss(trust0, right, seen1) + _trust_loss(trust1, right, seen1)) / 2
+        matched, more = self._matcher_loss(batch, dense, logits, reliability)
+        parts["matcher"] = matched
+        total = torch.stack([self.params.weights[name] * value for name, value in parts.items()]).sum()
+        return total, {name: float(value.detach()) for name, value in parts.items()} | more
+
+    def _likely(self, logits: torch.Tensor, inside: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        """Return (B, P, 2) pixels inside the views, drawn among those that the teacher thinks keypoints."""
+        heat = self.teacher.net._get_kpts_heatmap(logits)  # type: ignore[operator]
+        luck = torch.rand(heat.shape, generator=random).to(heat.device)
+        return _places((heat + 1e-4) * inside * luck, self.params.points)[0]
+
+    def _describe(self, dense: torch.Tensor, points: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        found = self.matcher.extractor.net.interpolator(dense, points, *size)  # type: ignore[operator]
+        return F.normalize(found, dim=-1)
+
+    def _matcher_loss(
+        self, batch: Batch, dense: torch.Tensor, logits: torch.Tensor, reliability: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return LightGlue's loss on the keypoints of both sides as inference would find them."""
+        pairs, size = len(batch.H_0to1), batch.views.shape[-2:]
+        with torch.no_grad():
+            heat = self.matcher.extractor.net._get_kpts_heatmap(logits)  # type: ignore[operator]
+            peak = (heat == F.max_pool2d(heat, NMS, 1, NMS // 2)) & (heat > SURE)
+            trust = F.interpolate(reliability, size=heat.shape[-2:], mode="bilinear", align_corners=False)
+            kpts, scores = _places(heat * trust * peak * batch.inside, self.params.keypoints)
+        # one place more, always padding: where any place is, LightGlue's masked attention needs one a side
+        kpts, mask = F.pad(kpts, (0, 0, 0, 1)), F.pad(scores > 0, (0, 1))
+        desc = self._describe(dense, kpts, size)
+        shape = kpts.new_tensor([size[1], size[0]]).expand(len(kpts), 2)
+        sides = [Points(kpts[s], desc[s], shape[s], mask[s]) for s in (slice(0, pairs), slice(pairs, None))]
+        targets0, targets1 = matches_from_homographies(
+            sides[0].kpts, sides[1].kpts, sides[0].mask, sides[1].mask, H_0to1=batch.H_0to1, size=(size[1], size[0])
+        )
+        net = self.matcher.network
+        states = layers(net, *sides)
+        total, last, (decided0, _) = deep_loss(net, states, (sides[0].mask, sides[1].mask), targets0, targets1)
+        true = targets0 >= 0
+        right = (true & (decided0 == targets0)).sum()
+        more = {
+            "recall": float(right / true.sum().clamp(min=1)),
+            "repeated": float(true.sum() / sides[0].mask.sum().clamp(min=1)),
+            "nll": float(last["nll"].detach().mean()),
+        }
+        return total.mean(), more
+
+
+def _places(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the (N, count, 2) pixels and (N, count) values of the largest of (N, 1, H, W) values."""
+    best, where = values.flatten(1).topk(count, dim=1)
+    return torch.stack([where % values.shape[3], where // values.shape[3]], -1).to(values.dtype), best
+
+
+def _inside(points: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Say of (B, P, 2) pixels whether they lie on their (B, 1, H, W) view and there on the picture."""
+    height, width = inside.shape[-2:]
+    x, y = points.round().unbind(-1)
+    on = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    flat = y.clamp(0, height - 1).long() * width + x.clamp(0, width - 1).long()
+    return on & inside.flatten(1).gather(1, flat)
+
+
+def _keypoint_loss(logits: torch.Tensor, teacher: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Return the divergence from the teacher's 65-way choice a cell; cells where it sees a keypoint count more."""
+    target = F.softmax(teacher, 1)
+    divergence = (target * (F.log_softmax(teacher, 1) - F.log_softmax(logits, 1))).sum(1)
+    weight = (1.1 - target[:, 64]) * seen
+    return (weight * divergence).sum() / weight.sum().clamp(min=1e-6)
+
+
+def _contrast(
+    desc0: torch.Tensor, desc1: torch.Tensor, points1: torch.Tensor, seen: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss of telling each point's partner from the others, both ways, and (B, P) whether it was told.
+
+    Points that lie within ``NEAR`` pixels of each other are no negatives of each other.
+    """
+    sim = desc0 @ desc1.mT / temperature
+    itself = torch.eye(sim.shape[1], dtype=torch.bool, device=sim.device)
+    near = (torch.cdist(points1, points1) < NEAR) & ~itself
+    sim = sim.masked_fill(near | ~(seen[:, :, None] & seen[:, None, :] | itself), -1e4)
+    target = torch.arange(sim.shape[1], device=sim.device).expand(len(sim), -1)
+    each = (F.cross_entropy(sim.mT, target, reduction="none") + F.cross_entropy(sim, target, reduction="none")) / 2
+    with torch.no_grad():
+        right = (sim.argmax(1) == target) & (sim.argmax(2) == target)
+    return (each * seen).sum() / seen.sum().clamp(min=1), right
+
+
+def _trust_loss(trust: torch.Tensor, right: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Return how far the (B, P) reliabilities are from saying which points were told from the others."""
+    each = F.binary_cross_entropy(trust.clamp(1e-4, 1 - 1e-4), right.float(), reduction="none")
+    return (each * seen).sum() / seen.sum().clamp(min=1)
+
+
+def fit_joint(
+    matcher: LightGlue,
+    album: Album,
+    held_out: Album,
+    params: JointTraining,
+    *,
+    seed: int,
+    tracker: Tracker,
+    scratch: Path,
+) -> Fitted:
+    """Train ``matcher`` and its extractor in place and leave in it the weights with the lowest validation loss.
+
+    Args:
+        matcher: on its device, with the weights to start from.
+        album: pictures to train on.
+        held_out: pictures to validate on.
+        params: the settings.
+        seed: of everything drawn.
+        tracker: gets the curves.
+        scratch: folder of the checkpoints; one that belongs to these settings and pictures alone.
+
+    Raises:
+        DataError: if the extractor is not XFeat.
+        TrainingError: if too many steps are not finite.
+    """
+    device = next(matcher.parameters()).device
+    joint = Joint(matcher, params).to(device)
+    album, held_out = album.to(device), held_out.to(device)
+    with deterministic(params.threads):
+        optimiser = torch.optim.Adam(joint.groups(), lr=params.lr_matcher)
+        progress = resume(scratch, optimiser, matcher.load_state_dict) or Progress()
+        if not progress.step:
+            _validate(joint, held_out, params, seed, progress, tracker, scratch)
+        for step in track(range(progress.step, params.steps), "training", total=params.steps, done=progress.step):
+            _step(joint, optimiser, draw(album, params, seed=seed, step=step), params, seed, progress, tracker)
+            if progress.step % params.validate_every == 0 or progress.step == params.steps:
+                _validate(joint, held_out, params, seed, progress, tracker, scratch)
+            if progress.step % params.checkpoint_every == 0 or progress.step == params.steps:
+                checkpoint.save(scratch, progress, matcher.state_dict(), optimiser)
+    matcher.load_state_dict(checkpoint.weights(scratch / _BEST))
+    matcher.extractor.freeze()
+    return Fitted.of(progress)
+
+
+def _generator(seed: int, step: int | str) -> torch.Generator:
+    return torch.Generator().manual_seed(int(rng(seed, "points", step).integers(2**62)))
+
+
+def _step(
+    joint: Joint,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    params: JointTraining,
+    seed: int,
+    progress: Progress,
+    tracker: Tracker,
+) -> None:
+    """Do one step, or count it as skipped where its loss or gradient is not finite."""
+    factor = lr_factor(
+        progress.step,
+        steps=params.steps,
+        warmup=params.warmup,
+        decay_from=params.decay_from,
+        decay_to=params.decay_to,
+    )
+    for group in optimiser.param_groups:
+        group["lr"] = group["rate"] * factor
+    optimiser.zero_grad(set_to_none=True)
+    total, parts = joint.loss(batch, _generator(seed, progress.step))
+    learning = [weight for group in optimiser.param_groups for weight in group["params"]]
+    remedy = "lower the rates or look at the pictures"
+    norm = descend(
+        optimiser, total, learning, progress, clip=params.clip, max_skipped=params.max_skipped, remedy=remedy
+    )
+    if norm is not None and progress.step % params.log_every == 0:
+        values = {"train/loss": float(total.detach()), "train/norm": norm}
+        values |= {f"train/{name}": value for name, value in parts.items()}
+        progress.log(values, progress.step)
+        tracker.metrics(values, progress.step)
+
+
+@torch.no_grad()
+def _validate(
+    joint: Joint,
+    held_out: Album,
+    params: JointTraining,
+    seed: int,
+    progress: Progress,
+    tracker: Tracker,
+    scratch: Path,
+) -> None:
+    """Log the losses over fixed pairs of held-out pictures; the weights with the lowest matcher loss are kept."""
+    sums: dict[str, float] = {}
+    rounds = -(-params.validation_pairs // params.batch)
+    for n in range(rounds):
+        total, parts = joint.loss(
+            draw(held_out, params, seed=seed, step=f"validation {n}"), _generator(seed, f"validation {n}")
+        )
+        for name, value in {"loss": float(total), **parts}.items():
+            sums[f"val/{name}"] = sums.get(f"val/{name}", 0.0) + value / rounds
+    progress.log(sums, progress.step)
+    tracker.metrics(sums, progress.step)
+    if progress.best is None or sums["val/matcher"] < progress.best[0]:
+        progress.best = (sums["val/matcher"], progress.step)
+        save_weights(scratch / _BEST, joint.matcher.state_dict())
