@@ -56,7 +56,7 @@ class JointTraining(Section):
     steps: Annotated[int, Field(ge=0)]
     batch: Annotated[int, Field(gt=0)]  # pairs
     view: tuple[int, int]  # width and height of the views that are cut out of a picture; multiples of 32
-    keypoints: Annotated[int, Field(gt=0)]  # of a view, for LightGlue
+    keypoints: tuple[int, int]  # of a view, for LightGlue: each step draws a number from here to there
     points: Annotated[int, Field(gt=1)]  # of a view, for the contrast of descriptors
     lr_extractor: Annotated[float, Field(gt=0)]
     lr_matcher: Annotated[float, Field(gt=0)]
@@ -65,7 +65,8 @@ class JointTraining(Section):
     decay_to: Annotated[float, Field(gt=0, le=1)]  # factor of the rates at the end
     clip: Annotated[float, Field(gt=0)]  # norm of the gradient
     rgb_share: Annotated[float, Field(ge=0, le=1)]  # of pairs whose sides are both photographs
-    tone_share: Annotated[float, Field(ge=0, le=1)]  # of other sides whose tones are redrawn on top of their modality
+    any_share: Annotated[float, Field(ge=0, le=1)]  # of pairs of which neither side need be one
+    tone_share: Annotated[float, Field(ge=0, le=1)]  # of sides in a modality whose tones are redrawn on top of it
     scale: tuple[float, float]  # side of a view as a share of the picture's
     rotation: Annotated[float, Field(ge=0, le=180)]  # degrees, either way
     perspective: Annotated[float, Field(ge=0, lt=0.5)]  # shift of each corner as a share of half the view's side
@@ -132,12 +133,14 @@ class Batch:
         twins: (2B, 3, H, W), the same views of the photographs.
         inside: (2B, 1, H, W) bool, where the view lies on the picture.
         H_0to1: (B, 3, 3) float32, pixels of views 0 to pixels of views 1.
+        keypoints: how many of each view LightGlue sees, at most.
     """
 
     views: torch.Tensor
     twins: torch.Tensor
     inside: torch.Tensor
     H_0to1: torch.Tensor
+    keypoints: int
 
 
 def draw(album: Album, params: JointTraining, *, seed: int, step: int | str) -> Batch:
@@ -146,10 +149,18 @@ def draw(album: Album, params: JointTraining, *, seed: int, step: int | str) -> 
     device = album.pictures[RGB].device
     picture_of = random.integers(len(album), size=params.batch)
     modalities = [[RGB, RGB] for _ in range(params.batch)]
+    redrawn = np.zeros((2, params.batch), bool)
     for b, n in enumerate(picture_of):
-        others = [name for name, has in album.there.items() if name != RGB and has[n]]
-        if others and random.random() >= params.rgb_share:
-            modalities[b][int(random.integers(2))] = others[int(random.integers(len(others)))]
+        kind = random.random()
+        if kind < params.rgb_share:
+            continue
+        both = kind < params.rgb_share + params.any_share
+        others = [name for name, has in album.there.items() if has[n]]
+        for side in (0, 1) if both else (int(random.integers(2)),):
+            name = others[int(random.integers(len(others)))]
+            modalities[b][side] = name
+            # a photograph in other tones counts as one modality more
+            redrawn[side, b] = name == RGB or random.random() < params.tone_share
     height, width = album.pictures[RGB].shape[1:3]
     placed = [[_placement(random, (width, height), params) for _ in range(params.batch)] for _ in range(2)]
     H_view = torch.from_numpy(np.concatenate(placed)).to(device)  # (2B, 3, 3) float64, view to picture
@@ -161,10 +172,11 @@ def draw(album: Album, params: JointTraining, *, seed: int, step: int | str) -> 
     names = [pair[0] for pair in modalities] + [pair[1] for pair in modalities]
     twins, inside = _warp(pictures([RGB] * len(names)), H_view, params.view)
     views, _ = _warp(pictures(names), H_view, params.view)
-    toned = torch.from_numpy((np.array(names) != RGB) & (random.random(len(names)) < params.tone_share)).to(device)
+    toned = torch.from_numpy(redrawn.reshape(-1)).to(device)
     views = torch.where(toned[:, None, None, None], redraw_tones(views, random), views)
     H_0to1 = torch.linalg.inv(H_view[params.batch :]) @ H_view[: params.batch]
-    return Batch(views, twins, inside, H_0to1.float())
+    keypoints = int(random.integers(params.keypoints[0], params.keypoints[1] + 1))
+    return Batch(views, twins, inside, H_0to1.float(), keypoints)
 
 
 def _placement(random: np.random.Generator, size: tuple[int, int], params: JointTraining) -> np.ndarray:
@@ -261,7 +273,7 @@ class Joint(nn.Module):
             heat = self.matcher.extractor.net._get_kpts_heatmap(logits)  # type: ignore[operator]
             peak = (heat == F.max_pool2d(heat, NMS, 1, NMS // 2)) & (heat > SURE)
             trust = F.interpolate(reliability, size=heat.shape[-2:], mode="bilinear", align_corners=False)
-            kpts, scores = _places(heat * trust * peak * batch.inside, self.params.keypoints)
+            kpts, scores = _places(heat * trust * peak * batch.inside, batch.keypoints)
         # one place more, always padding: where any place is, LightGlue's masked attention needs one a side
         kpts, mask = F.pad(kpts, (0, 0, 0, 1)), F.pad(scores > 0, (0, 1))
         desc = self._describe(dense, kpts, size)
