@@ -73,6 +73,11 @@ OPENRAIL_PP_M = Licence(
     "CreativeML-OpenRAIL++-M", True, "https://huggingface.co/stabilityai/stable-diffusion-2/blob/main/LICENSE-MODEL"
 )
 CC_BY_NC_4_0 = Licence("CC-BY-NC-4.0", False)
+SUPERPOINT = Licence(
+    "LicenseRef-MagicLeap-SuperPoint",
+    False,
+    "https://github.com/magicleap/SuperPointPretrainedNetwork/blob/master/LICENSE",
+)
 DSINE = Licence("LicenseRef-Imperial-DSINE", False, "https://github.com/baegwangbin/DSINE/blob/main/LICENSE")
 # the adapter's repository says Apache-2.0, but the pairs it was trained on may be used for research only
 LLVIP_M3FD = Licence(

@@ -31,8 +31,13 @@ PUBLISHED_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "lightglue",
         {"extractor": extractor, "long_side": 1024, "max_keypoints": 2048, "filter_threshold": 0.1},
     )
-    for extractor in ("xfeat", "aliked", "disk")
+    for extractor in ("xfeat", "aliked", "disk", "superpoint")
 }
+# MINIMA's own, under SuperPoint's licence; the name minima-lightglue is kept for weights that everybody may use
+PUBLISHED_MODELS["minima-lightglue-superpoint"] = (
+    "lightglue",
+    {**PUBLISHED_MODELS["superpoint-lightglue"][1], "published": "minima"},
+)
 _SEMIDENSE = {"size": "full", "long_side": 640, "max_keypoints": 10000, "threshold": 0.2}
 PUBLISHED_MODELS |= {
     "loftr": ("loftr", {**_SEMIDENSE, "positions": "buggy", "published": "outdoor"}),

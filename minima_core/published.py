@@ -13,6 +13,7 @@ from minima_core.licences import (
     MIT,
     OPENRAIL_M,
     OPENRAIL_PP_M,
+    SUPERPOINT,
     Licence,
 )
 
@@ -125,6 +126,16 @@ PUBLISHED: dict[str, Published] = {
         ),
         _in(_LIGHTGLUE, "disk_lightglue.pth"),
         "b5b21d47ea24f2c5e501aec9c91b9716e4c8c3429a4dc1e615c133c4c9378335",
+    ),
+    "superpoint.safetensors": Published(
+        ("https://huggingface.co/magic-leap-community/superpoint/resolve/main/model.safetensors",),
+        licence=SUPERPOINT,
+    ),
+    "superpoint_lightglue.pth": Published(
+        ("https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/superpoint_lightglue.pth",),
+    ),
+    "minima_lightglue.pth": Published(
+        ("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_lightglue.pth",),
     ),
     "outdoor_ds.ckpt": Published(
         (

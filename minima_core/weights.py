@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from minima_core.config import unknown
 from minima_core.errors import WeightsError
@@ -109,8 +111,10 @@ def load(name: str) -> Any:
     """
     path = fetch([name])[name]
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
         raise WeightsError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}; remove it") from None
 
 

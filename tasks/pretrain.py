@@ -12,6 +12,7 @@ from pydantic import model_validator
 
 from minima_core import licences
 from minima_core.config import Section, digest, read_section, read_value
+from minima_core.errors import ConfigError
 from minima_core.io.atomic import scratch_folder
 from minima_core.licences import Licence, named
 from minima_core.manifest import Certificate, ModelCard, SceneManifest, file_sha256
@@ -94,8 +95,23 @@ def _start(name: str, settings: Any, params: Pretrain, seed: int) -> tuple[Match
     with torch.random.fork_rng(devices=[]):  # initialisers draw from torch's global generator
         torch.manual_seed(derive(seed, "initial weights", name) >> 1)
         matcher = create(name, settings, f"params.yaml: matcher.{name}")
+    _require_allowed(name, matcher.terms())
     scratch = params.mode == "train" and params.start == "random"
     return matcher, matcher.load_frozen() if scratch else matcher.load_published()
+
+
+def _require_allowed(name: str, terms: Licence) -> None:
+    """Refuse weights that forbid commercial use unless licence_policy lets them through: all that follows inherits it.
+
+    Raises:
+        ConfigError: naming the licence.
+    """
+    policy = read_value("licence_policy")
+    if policy != "any" and not terms.commercial:
+        raise ConfigError(
+            f"params.yaml: matcher.{name} takes weights under {terms.name}, which does not allow commercial use, and "
+            f"licence_policy is {policy}; choose other weights, or set licence_policy: any"
+        )
 
 
 def _adopted(name: str, matcher: Matcher, origin: Provenance) -> ModelCard:

@@ -153,8 +153,12 @@ class Matcher(nn.Module, ABC):
         """Match what ``_extract`` returned for two images; pixels of the resized images."""
 
     @abstractmethod
+    def terms(self) -> Licence:
+        """Return the licence that ``load_published`` returns, without loading anything."""
+
+    @abstractmethod
     def load_published(self) -> Provenance:
-        """Load the official RGB weights.
+        """Load the official weights.
 
         Raises:
             WeightsError: if they cannot be had or their sha256 differs.

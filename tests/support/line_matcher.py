@@ -14,7 +14,7 @@ from plane_world import training_settings
 from torch import nn
 
 from minima_core.data.sampling import Item
-from minima_core.licences import MIT
+from minima_core.licences import MIT, Licence
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.tracking import NullTracker, Tracker
 from minima_core.training.distributed import joined
@@ -38,6 +38,9 @@ class Line(Matcher):
 
     def _match(self, features0: Any, features1: Any, max_keypoints: int) -> Any:
         raise NotImplementedError
+
+    def terms(self) -> Licence:
+        return MIT
 
     def load_published(self) -> Provenance:
         return Provenance({}, MIT)

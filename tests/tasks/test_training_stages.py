@@ -31,14 +31,15 @@ def place(tmp_path, monkeypatch, tracker):
     return world
 
 
-def write_params(mode="adopt", start="official", **training):
-    settings = training_settings(**training)
+def write_params(mode="adopt", start="official", settings=None, **training):
+    trained = training_settings(**training)
     params = {
         "seed": 0,
-        "matcher": {"lightglue": SETTINGS},
+        "licence_policy": "permissive",
+        "matcher": {"lightglue": SETTINGS | (settings or {})},
         "training": {
-            "pretrain": {"lightglue": {"mode": mode, "start": start, "train": settings}},
-            "finetune": {"lightglue": {"demo": settings}},
+            "pretrain": {"lightglue": {"mode": mode, "start": start, "train": trained}},
+            "finetune": {"lightglue": {"demo": trained}},
         },
     }
     with open("params.yaml", "w") as file:
@@ -164,6 +165,12 @@ def test_adopted_weights_are_the_official_ones(place, published, tmp_path):
     assert card.source == {"w.pt": "00"} and card.training == {} and card.commercial
     assert report.steps == 0
     assert report.card_digest == ModelCard.load(tmp_path / "pre").digest()
+
+
+def test_weights_that_forbid_commercial_use_take_a_decision(place, tmp_path):
+    write_params(settings={"extractor": "superpoint"})
+    with pytest.raises(ConfigError, match=r"matcher\.lightglue takes weights under LicenseRef-MagicLeap.*: any"):
+        pretrain.main(pre_args())
 
 
 def test_pretraining_trains_on_rgb_from_random_weights(place, published, tmp_path):

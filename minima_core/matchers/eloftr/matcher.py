@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from minima_core import weights
 from minima_core.errors import WeightsError
+from minima_core.licences import Licence
 from minima_core.matchers._semidense import gray, load_strictly, mutual_matches, recall, to_refine
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.matchers.eloftr.loss import PART_WEIGHT, fine_losses, fine_targets
@@ -72,7 +73,11 @@ class EfficientLoFTR(Matcher):
             raise WeightsError(f"{path} cannot be read as weights: {error}; remove it") from None
         load_strictly(self.network, state, str(path))
         entry = REPOSITORIES[REPOSITORY]
-        return Provenance({f"{entry.repo}@{entry.revision}": ""}, entry.licence)
+        return Provenance({f"{entry.repo}@{entry.revision}": ""}, self.terms())
+
+    def terms(self) -> Licence:
+        """Return the licence of the authors' weights."""
+        return REPOSITORIES[REPOSITORY].licence
 
     def _match(self, image0: torch.Tensor, image1: torch.Tensor, max_keypoints: int) -> Matches:
         dtype = next(self.network.parameters()).dtype

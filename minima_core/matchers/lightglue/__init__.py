@@ -1,4 +1,4 @@
-"""LightGlue on top of a frozen extractor: XFeat, ALIKED or DISK."""
+"""LightGlue on top of a frozen extractor: XFeat, ALIKED, DISK or SuperPoint."""
 
 from minima_core.matchers.lightglue.matcher import LightGlue
 

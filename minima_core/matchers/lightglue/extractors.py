@@ -1,4 +1,7 @@
-"""The local features that LightGlue matches: kornia's XFeat, ALIKED and DISK behind one small face, always frozen."""
+"""The local features that LightGlue matches, behind one small face and always frozen.
+
+XFeat, ALIKED and DISK are kornia's, SuperPoint is that of transformers.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from kornia import feature as kornia
+from kornia.color import rgb_to_grayscale
 from torch import nn
 from torch.nn import functional as F
 
@@ -154,8 +158,35 @@ class Disk(Extractor):
         return found.keypoints[best], found.detection_scores[best], found.descriptors[best]
 
 
-ExtractorName = Literal["xfeat", "aliked", "disk"]
-EXTRACTORS: dict[str, type[Extractor]] = {"xfeat": XFeat, "aliked": Aliked, "disk": Disk}
+class SuperPoint(Extractor):
+    """SuperPoint (DeTone et al., 2018); keypoints are whole pixels, and its weights are for research only."""
+
+    SIZE_MULTIPLE = 8
+    FILE = "superpoint.safetensors"
+
+    def __init__(self) -> None:
+        from transformers import SuperPointConfig, SuperPointForKeypointDetection  # takes seconds
+
+        super().__init__()
+        # the threshold that LightGlue was trained at, a tenth of the default
+        self.net = SuperPointForKeypointDetection(SuperPointConfig(keypoint_threshold=5e-4))
+
+    def _extract(self, image: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        net: Any = self.net  # its parts have no types
+        encoded = net.encoder(rgb_to_grayscale(image))[0]
+        kpts, scores = net.keypoint_decoder(encoded)
+        # transformers leaves the margin free of keypoints at the top and on the left alone
+        far = kpts.new_tensor(image.shape[:1:-1]) - net.config.border_removal_distance
+        inner = (kpts < far).all(1)
+        kpts, scores = kpts[inner], scores[inner]
+        best = strongest(scores, limit)
+        if not len(best):
+            return kpts[best], scores[best], encoded.new_zeros(0, net.config.descriptor_decoder_dim)
+        return kpts[best], scores[best], net.descriptor_decoder(encoded, kpts[best])
+
+
+ExtractorName = Literal["xfeat", "aliked", "disk", "superpoint"]
+EXTRACTORS: dict[str, type[Extractor]] = {"xfeat": XFeat, "aliked": Aliked, "disk": Disk, "superpoint": SuperPoint}
 
 
 def load_strictly(net: nn.Module, state: dict[str, torch.Tensor], file: str) -> None:
@@ -164,6 +195,6 @@ def load_strictly(net: nn.Module, state: dict[str, torch.Tensor], file: str) -> 
         net.load_state_dict(state)
     except RuntimeError as error:
         raise WeightsError(
-            f"{file} does not fit the network ({str(error).splitlines()[1].strip()}); the installed kornia is too "
-            "different from 0.9"
+            f"{file} does not fit the network ({str(error).splitlines()[1].strip()}); replace the file, or "
+            "install kornia 0.9 and transformers 5"
         ) from None

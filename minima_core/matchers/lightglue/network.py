@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from kornia.feature import LightGlue as KorniaLightGlue
@@ -12,7 +12,16 @@ from kornia.feature import LightGlue as KorniaLightGlue
 from minima_core import weights
 from minima_core.matchers.lightglue.extractors import Features, load_strictly
 
-FILES = {"xfeat": "xfeat-lighterglue.pt", "aliked": "aliked_lightglue.pth", "disk": "disk_lightglue.pth"}
+Published = Literal["rgb", "minima"]
+FILES: dict[Published, dict[str, str]] = {
+    "rgb": {
+        "xfeat": "xfeat-lighterglue.pt",
+        "aliked": "aliked_lightglue.pth",
+        "disk": "disk_lightglue.pth",
+        "superpoint": "superpoint_lightglue.pth",
+    },
+    "minima": {"superpoint": "minima_lightglue.pth"},  # what its authors fine-tuned across modalities
+}
 _SHAPE = ("input_dim", "descriptor_dim", "n_layers", "num_heads")
 
 
@@ -28,24 +37,25 @@ def build(extractor: str, filter_threshold: float) -> KorniaLightGlue:
     return KorniaLightGlue(**settings)
 
 
-def load_published(net: KorniaLightGlue, extractor: str) -> None:
-    """Load the official weights for an extractor.
+def load_published(net: KorniaLightGlue, name: str) -> None:
+    """Load the published file ``name`` into the network of its extractor.
 
     Raises:
         WeightsError: if they cannot be had or do not fit.
     """
-    name = FILES[extractor]
     load_strictly(net, {**convert(weights.load(name), net.conf.n_layers), **_derived(net)}, name)
 
 
-def convert(published: dict[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
+def convert(published: dict[str, Any], layers: int) -> dict[str, torch.Tensor]:
     """Return a published state dict under kornia's names.
 
     LighterGlue's file nests the network under ``matcher.`` beside the copy of XFeat that it was trained with, whose
     batch statistics had drifted; official inference runs the original XFeat, so the copy is left out. Old files keep
-    the attention blocks in two lists, and DISK's has an unused scalar ``r`` a layer.
+    the attention blocks in two lists, and DISK's has an unused scalar ``r`` a layer. A training's own checkpoint holds
+    the weights under ``model``.
     """
-    state = {k.removeprefix("matcher."): v for k, v in published.items() if not k.startswith("extractor.")}
+    weights_alone = published.get("model", published)
+    state = {k.removeprefix("matcher."): v for k, v in weights_alone.items() if not k.startswith("extractor.")}
     for i in range(layers):
         state.pop(f"log_assignment.{i}.r", None)
         for block in ("self_attn", "cross_attn"):

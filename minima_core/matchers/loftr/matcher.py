@@ -10,6 +10,7 @@ from pydantic import Field
 
 from minima_core.errors import WeightsError
 from minima_core.geometry.coords import from_corner_origin
+from minima_core.licences import Licence
 from minima_core.matchers._semidense import gray, load_checkpoint, recall, to_refine
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.matchers.loftr.loss import fine_loss, fine_offsets
@@ -57,7 +58,11 @@ class LoFTR(Matcher):
             )
         file = FILES[self.params.published]
         load_checkpoint(self.network, file)
-        return Provenance({file: PUBLISHED[file].sha256}, PUBLISHED[file].licence)
+        return Provenance({file: PUBLISHED[file].sha256}, self.terms())
+
+    def terms(self) -> Licence:
+        """Return the licence of the weights that ``published`` names."""
+        return PUBLISHED[FILES[self.params.published]].licence
 
     def _match(self, image0: torch.Tensor, image1: torch.Tensor, max_keypoints: int) -> Matches:
         dtype = next(self.network.parameters()).dtype

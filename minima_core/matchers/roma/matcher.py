@@ -13,6 +13,7 @@ from minima_core import licences, weights
 from minima_core.data.image_pairs import ImageBatch, ImagePairs, stretch
 from minima_core.errors import WeightsError
 from minima_core.geometry.coords import from_corner_origin
+from minima_core.licences import Licence
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.matchers.roma.backbones import VisionTransformer
 from minima_core.matchers.roma.loss import dense_loss
@@ -63,6 +64,10 @@ class Roma(Matcher):
         _load(self.dino, DINO_FILE)
         _load(self.network, file)
         return _provenance(DINO_FILE, file)
+
+    def terms(self) -> Licence:
+        """Return the licence of DINOv2's and RoMa's official weights together."""
+        return _provenance(DINO_FILE, FILES[self.params.published]).licence
 
     def load_frozen(self) -> Provenance:
         """Load the official weights of DINOv2; the tiny one stays as it was made."""

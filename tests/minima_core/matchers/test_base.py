@@ -22,6 +22,9 @@ class Brightest(Matcher):
     def _match(self, features0, features1, max_keypoints):
         return Matches(features0, features1, torch.ones(len(features0)))
 
+    def terms(self):
+        raise NotImplementedError
+
     def load_published(self):
         raise NotImplementedError
 

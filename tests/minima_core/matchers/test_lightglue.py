@@ -10,13 +10,15 @@ import torch
 from kornia.feature import LightGlue as KorniaLightGlue
 from kornia.feature import XFeat as KorniaXFeat
 from plane_world import random_matcher
+from safetensors.torch import save_file
 
 from minima_core import weights
+from minima_core.errors import ConfigError, WeightsError
 from minima_core.geometry.homography import warp_homography
 from minima_core.io.images import to_tensor
 from minima_core.matchers.lightglue.extractors import EXTRACTORS, strongest
 from minima_core.matchers.lightglue.network import FILES, convert
-from minima_core.models import load_matcher
+from minima_core.models import create, load_matcher
 
 
 def picture(h=384, w=512):
@@ -72,7 +74,7 @@ def test_equals_kornias_assembly_with_made_up_weights():
 
 
 def test_equals_kornias_assembly_with_published_weights():
-    cached("xfeat.pt", FILES["xfeat"])
+    cached("xfeat.pt", FILES["rgb"]["xfeat"])
     matcher = load_matcher("xfeat-lightglue").matcher
     image0, image1 = to_tensor(picture()), to_tensor(np.roll(picture(), (16, 8), (0, 1)))
     ours = matcher.match(image0, image1, long_side=512, max_keypoints=600)
@@ -94,7 +96,7 @@ def homography(w, h):
 )  # XFeat: whole pixels of cells
 @pytest.mark.parametrize("size", [(288, 384), (283, 371)])  # the second is resized, by half pixels too
 def test_matches_lie_where_the_homography_says(name, median, size):
-    cached(EXTRACTORS[name].FILE, FILES[name])
+    cached(EXTRACTORS[name].FILE, FILES["rgb"][name])
     h, w = size
     image0 = picture(h, w)
     H_0to1 = homography(w, h)
@@ -154,3 +156,79 @@ def test_old_names_are_translated_and_foreign_parts_dropped():
         "transformers.1.cross_attn.to_qk.bias": 2,
         "transformers.1.self_attn.Wqkv.bias": 5,
     }
+
+
+def superpoint(seed=0, **settings):
+    """Return LightGlue on SuperPoint, with random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        given = {"extractor": "superpoint", "long_side": 192, "max_keypoints": 100, "filter_threshold": 0.0}
+        return create("lightglue", given | settings, "test").eval()
+
+
+@torch.inference_mode()
+def test_superpoint_finds_what_transformers_finds():
+    """All of it, but for the margin that transformers leaves free on two sides of four."""
+    matcher, image = superpoint(), to_tensor(picture(96, 128))
+    found = matcher.extractor.extract(image, 10_000)
+    grey = (image * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0)
+    theirs = matcher.extractor.net(grey.expand(1, 3, -1, -1))
+    kpts = (theirs.keypoints[0] * torch.tensor([128, 96])).round()
+    inner = (kpts < torch.tensor([124, 92])).all(1)
+    assert 50 < inner.sum() < len(kpts)
+    order = strongest(theirs.scores[0][inner], 10_000)
+    torch.testing.assert_close(found.scores, theirs.scores[0][inner][order])
+    assert found.kpts.min() >= 4 and (found.kpts.amax(0) < torch.tensor([124, 92])).all()
+    ours = {tuple(p): d for p, d in zip(found.kpts.tolist(), found.desc, strict=True)}  # scores may be equal
+    assert ours.keys() == {tuple(p) for p in kpts[inner].tolist()}
+    for point, desc in zip(kpts[inner].tolist(), theirs.descriptors[0][inner], strict=True):
+        torch.testing.assert_close(ours[tuple(point)], desc, atol=1e-5, rtol=0)
+
+
+def test_superpoint_matches_and_finds_nothing_in_nothing():
+    matcher, image = superpoint(), to_tensor(picture(96, 128))
+    assert len(matcher.match(image, image)) > 20
+    assert len(matcher.extractor.extract(image, 0).scores) == 0
+
+
+@pytest.fixture
+def minimas_files(tmp_path, monkeypatch):
+    """Files as MINIMA and transformers publish them, with made-up weights, and the matcher that these are of."""
+    source = superpoint(seed=3)
+    save_file(source.extractor.net.state_dict(), tmp_path / "superpoint.safetensors")
+    state = {k: v for k, v in source.network.state_dict().items() if k != "confidence_thresholds"}
+    for i in range(9):
+        for block in ("self_attn", "cross_attn"):
+            new = f"transformers.{i}.{block}"
+            state = {k.replace(new, f"{block}.{i}"): v for k, v in state.items()}
+    assert "self_attn.8.Wqkv.weight" in state
+    torch.save(state, tmp_path / "minima_lightglue.pth")
+    monkeypatch.setenv("MINIMA_WEIGHTS", str(tmp_path))
+    return source
+
+
+def test_minimas_weights_load_by_their_own_names(minimas_files, tmp_path):
+    loaded = load_matcher("minima-lightglue-superpoint")
+    expected = minimas_files.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in loaded.matcher.state_dict().items())
+    assert "MagicLeap" in loaded.licence
+    assert not loaded.matcher.terms().commercial
+    state = torch.load(tmp_path / "minima_lightglue.pth")
+    torch.save({"model": {f"matcher.{k}": v for k, v in state.items()} | {"extractor.x": torch.zeros(1)}},
+               tmp_path / "minima_lightglue.pth")  # fmt: skip
+    assert load_matcher("minima-lightglue-superpoint").licence == loaded.licence
+    del state["self_attn.4.Wqkv.bias"]
+    torch.save(state, tmp_path / "minima_lightglue.pth")
+    with pytest.raises(WeightsError, match=r"minima_lightglue\.pth does not fit the network"):
+        load_matcher("minima-lightglue-superpoint")
+
+
+def test_a_damaged_safetensors_file_is_one_line(minimas_files, tmp_path):
+    (tmp_path / "superpoint.safetensors").write_bytes(b"<html>")
+    with pytest.raises(WeightsError, match=r"superpoint\.safetensors cannot be read as weights"):
+        load_matcher("minima-lightglue-superpoint")
+
+
+def test_minima_has_no_weights_for_other_extractors():
+    with pytest.raises(ConfigError, match="minima has published no weights for xfeat, only for superpoint"):
+        superpoint(extractor="xfeat", published="minima")
