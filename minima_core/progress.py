@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
@@ -17,9 +17,12 @@ LOG_EVERY = 10.0  # seconds
 
 
 def track(items: Iterable[T], what: str, *, total: int | None = None, done: int = 0) -> Iterator[T]:
-    """Yield ``items`` and show how far they are; ``done`` counts those that an earlier run finished."""
-    if total is None:
-        total = done + len(items)  # type: ignore[arg-type]
+    """Yield ``items`` and show how far they are; ``done`` counts those that an earlier run finished.
+
+    Of items that have no length and no ``total`` only the number is shown.
+    """
+    if total is None and isinstance(items, Sized):
+        total = done + len(items)
     if sys.stderr.isatty():
         columns = (
             TextColumn("{task.description}"),
@@ -39,4 +42,4 @@ def track(items: Iterable[T], what: str, *, total: int | None = None, done: int 
         yield item
         if time.monotonic() - last > LOG_EVERY or count == total:
             last = time.monotonic()
-            logger.info("%s: %d of %d", what, count, total)
+            logger.info("%s: %d%s", what, count, "" if total is None else f" of {total}")
