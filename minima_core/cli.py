@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from minima_core.cli_index import index
 from minima_core.errors import ConfigError, DataError, MinimaError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from minima_core.evaluation.scoring import Scores
     from minima_core.types import Matches
 
 DATA, PICTURE = (".json", ".h5"), (".png", ".jpg", ".jpeg")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(index, name="index")
 
 Model = Annotated[str, typer.Option(help="models:/NAME@ALIAS, a model folder, or a published name (xfeat-lightglue).")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
@@ -142,6 +145,7 @@ def evaluate(
     root: Annotated[Path, typer.Option(help="Its data; see above.")],
     out: Annotated[Path, typer.Option(help="Scores, .json.")],
     protocol: Annotated[str, typer.Option(help="Settings of matching and scoring.")] = "minima-v1",
+    keep: Annotated[Path | None, typer.Option(help="Folder for the predictions, to be scored again.")] = None,
     max_keypoints: Keypoints = None,
     device: Device = "auto",
 ) -> None:
@@ -154,8 +158,10 @@ def evaluate(
     _check_keypoints(max_keypoints)
     from minima_core.evaluation.protocol import get_protocol
 
-    chosen = get_protocol(protocol, max_keypoints=max_keypoints)
+    chosen = get_protocol(protocol, benchmark, max_keypoints=max_keypoints)
     _check_output(out, "--out", (".json",), ())
+    if keep is not None:
+        _check_folder(keep)
     from minima_core.evaluation.run import evaluate as run
     from minima_core.evaluation.run import prepared_root
 
@@ -164,13 +170,58 @@ def evaluate(
 
         where = _device(device)
         loaded = load_matcher(model, device=where)
-        workers = _cores() if where == "cpu" else 1
-        scores = run(loaded.matcher, folder, chosen, model=model, licence=loaded.licence, workers=workers)
-    from minima_core.io.atomic import write_json
+        scores = run(
+            loaded.matcher,
+            folder,
+            chosen,
+            model=model,
+            licence=loaded.licence,
+            workers=_cores() if where == "cpu" else 1,
+            scorers=_cores(),
+            keep=keep,
+        )
+    _write_scores(out, scores)
 
-    write_json(out, scores.model_dump(mode="json", exclude={"version", "skipped"}))
-    summary = "  ".join(f"{name} {value:.2f}" for name, value in scores.metrics.items())
-    typer.echo(f"{benchmark}: {summary}  ({len(scores.pairs)} pairs, {scores.failures} without a model) in {out}")
+
+@app.command()
+def score(
+    *,
+    predictions: Annotated[Path, typer.Option(help="Folder that holds predictions.h5 (evaluate --keep).")],
+    benchmark: Annotated[str, typer.Option(help="Name of the benchmark that was matched.")],
+    root: Annotated[Path, typer.Option(help="Its data, as for evaluate.")],
+    out: Annotated[Path, typer.Option(help="Scores, or the sweep, .json.")],
+    protocol: Annotated[str, typer.Option(help="Settings of scoring.")] = "strict-v1",
+    estimator: Annotated[str, typer.Option(help="poselib or opencv, instead of the protocol's.")] = "",
+    threshold: Annotated[float | None, typer.Option(help="Pixels, instead of the protocol's.")] = None,
+    max_keypoints: Keypoints = None,
+    sweep: Annotated[bool, typer.Option(help="Both estimators at several thresholds and seeds.")] = False,
+) -> None:
+    """Score predictions again, with another estimator or threshold, or with many: no network runs.
+
+    What is changed against the protocol changes protocol_hash.
+    """
+    _check_keypoints(max_keypoints)
+    from minima_core.evaluation.protocol import get_protocol, with_estimator
+
+    chosen = get_protocol(protocol, benchmark, max_keypoints=max_keypoints)
+    chosen = with_estimator(chosen, estimator, threshold=threshold)
+    _check_output(out, "--out", (".json",), ())
+    from minima_core.evaluation.run import prepared_root
+
+    with prepared_root(benchmark, root) as folder:
+        if sweep:
+            from minima_core.evaluation.sweep import sweep_predictions
+
+            found = sweep_predictions(predictions, folder, chosen, workers=_cores())
+            from minima_core.io.atomic import write_json
+
+            write_json(out, found.model_dump(mode="json"))
+            typer.echo(f"{benchmark}: {len(found.variants)} ways of scoring in {out}")
+            return
+        from minima_core.evaluation.scoring import score_predictions
+
+        scores = score_predictions(predictions, folder, chosen, workers=_cores())
+    _write_scores(out, scores)
 
 
 @app.command()
@@ -179,6 +230,16 @@ def doctor() -> None:
     from minima_core.doctor import examine
 
     examine()
+
+
+def _write_scores(out: Path, scores: Scores) -> None:
+    from minima_core.io.atomic import write_json
+
+    write_json(out, scores.model_dump(mode="json", exclude={"version", "skipped"}))
+    summary = "  ".join(f"{name} {value:.2f}" for name, value in scores.metrics.items())
+    typer.echo(
+        f"{scores.benchmark}: {summary}  ({len(scores.pairs)} pairs, {scores.failures} without a model) in {out}"
+    )
 
 
 def _check_keypoints(number: int | None) -> None:

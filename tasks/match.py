@@ -29,7 +29,7 @@ def main(args: MatchArgs) -> MatchReport:
     says so.
     """
     benchmark = BenchmarkManifest.load(args.benchmark)
-    protocol = get_protocol(read_section(f"evaluation.{benchmark.benchmark}", Evaluation).protocol)
+    protocol = get_protocol(read_section(f"evaluation.{benchmark.benchmark}", Evaluation).protocol, benchmark.benchmark)
     card, how = ModelCard.load(args.model), execution()
     device = how.torch_device
     found = match_benchmark(

@@ -11,7 +11,7 @@ from minima_core.evaluation.scoring import Scores, score_predictions
 from minima_core.io.atomic import write_text
 from minima_core.manifest import BenchmarkManifest
 from tasks.reports import ScoreReport
-from tasks.stage import Args, Input, Output, run
+from tasks.stage import Args, Input, Output, execution, run
 
 REPORT = "report.json"  # a copy of the stage's report that other stages may depend on
 
@@ -32,8 +32,8 @@ def main(args: ScoreArgs) -> ScoreReport:
     The run is recorded in MLflow below the one that made the model. A skipped benchmark has no numbers and no run.
     """
     benchmark = BenchmarkManifest.load(args.benchmark).benchmark
-    protocol = get_protocol(read_section(f"evaluation.{benchmark}", Evaluation).protocol)
-    scores = score_predictions(args.predictions, args.benchmark, protocol)
+    protocol = get_protocol(read_section(f"evaluation.{benchmark}", Evaluation).protocol, benchmark)
+    scores = score_predictions(args.predictions, args.benchmark, protocol, workers=execution().processes)
     report = ScoreReport(
         benchmark=scores.benchmark,
         protocol=scores.protocol,

@@ -151,8 +151,9 @@ class _Worker:
         self.matcher = matcher
         self.prepared = prepared
         self.settings = settings
-        long_side = settings.sparse_long_side if matcher.sparse else None
-        self.how = {"max_keypoints": settings.max_keypoints, "long_side": long_side or settings.long_side}
+        matched_at = (settings.sparse_long_side if matcher.sparse else None) or settings.long_side
+        self.how = {"max_keypoints": settings.max_keypoints, "long_side": matched_at}
+        self.read_at = matched_at if settings.resize == "upstream_once" else settings.long_side
         self.features: dict[str, tuple[Any, Scale]] = {}
         self.lock = threading.Lock()
 
@@ -171,7 +172,7 @@ class _Worker:
         image = self.prepared.image(reference, sha256)
         if self.settings.resize == "antialiased":
             return to_tensor(image), (1.0, 1.0)
-        return resize_upstream(image, self.settings.long_side)
+        return resize_upstream(image, self.read_at)
 
     def _features(self, matcher: ReusesFeatures, reference: str, sha256: str) -> tuple[Any, Scale]:
         if (kept := self.features.get(reference)) is not None:

@@ -50,7 +50,7 @@ def macro(metrics: Iterable[Mapping[str, float]]) -> Metrics:
 
 
 def aggregate(
-    errors: Mapping[str, Sequence[float]],
+    errors: Mapping[str, Sequence[float] | np.ndarray],
     categories: Iterable[str],
     thresholds: Sequence[float],
     unit: str,

@@ -16,9 +16,10 @@ class Matching(Section):
     ``resize`` says how images come to their size. ``antialiased``: once, by the matcher, with its half-pixel rule.
     ``upstream``: as the method's authors do it (spec/evaluation.md section 2): without antialiasing, both sides floored
     to multiples of 8, sparse matchers enlarge the result to ``sparse_long_side``, and matches are multiplied back.
+    ``upstream_once``: likewise, but sparse matchers get the original at ``sparse_long_side``, as for MegaDepth-1500.
     """
 
-    resize: Literal["antialiased", "upstream"]
+    resize: Literal["antialiased", "upstream", "upstream_once"]
     long_side: int = Field(gt=0)  # images are resized to this, both up and down
     sparse_long_side: int | None = Field(gt=0)  # a second size for matchers of keypoints; None: there is none
     max_keypoints: int | None = Field(gt=0)  # None: the model's own
@@ -57,11 +58,18 @@ class OpenCv(Section):
     seed: Literal[0]  # not ours to choose: its generator begins alike at every call
 
 
+CornerError = Literal["strict", "reordered", "reordered_inverse", "reordered_swapped"]
 Ransac = Annotated[PoseLib | OpenCv, Field(discriminator="estimator")]
 
 
 class Protocol(Section):
-    """All settings between two images and a number."""
+    """All settings between two images and a number.
+
+    ``corner_error`` is ``strict``: each corner of image 0 against itself, or as published, both quadrilaterals sorted
+    first: ``reordered`` (corners of image 0 in image 1), ``reordered_inverse`` (corners of image 1 taken back by the
+    inverses, DIODE) or ``reordered_swapped`` (H is estimated from 1 to 0 and inverted, DSEC). ``aggregation`` is the
+    mean over categories (``macro``), of all pairs (``pooled``), or over groups of categories (``groups``).
+    """
 
     name: str
     matching: Matching
@@ -69,8 +77,8 @@ class Protocol(Section):
     pose_thresholds: tuple[float, ...]  # degrees
     homography: Ransac
     homography_thresholds: tuple[float, ...]  # pixels
-    corner_error: Literal["strict", "reordered"]  # each corner against itself, or both quadrilaterals sorted first
-    aggregation: Literal["macro", "pooled"]
+    corner_error: CornerError
+    aggregation: Literal["macro", "pooled", "groups"]
 
     def digest(self) -> str:
         """Return the sha256 that results are stored with (``protocol_hash``)."""
@@ -122,24 +130,79 @@ PROTOCOLS = {
 }
 
 
+# What the published scripts do otherwise on one benchmark (spec/evaluation.md section 4).
+_POOLED = {"aggregation": "pooled"}
+AS_PUBLISHED: dict[str, dict[str, Any]] = {
+    "metu_vistir": {"pose": {"threshold": 1.5}, "aggregation": "groups"},
+    "megadepth_1500": {
+        "matching": {"resize": "upstream_once", "long_side": 1200, "sparse_long_side": 1600},
+        **_POOLED,
+    },
+    "megadepth_1500_syn": {"aggregation": "groups"},
+    "diode_depth": {"corner_error": "reordered_inverse", **_POOLED},
+    "diode_normal": {"corner_error": "reordered_inverse", **_POOLED},
+    "dsec": {"corner_error": "reordered_swapped", **_POOLED},
+}
+# The other estimator of a protocol, for sweeps: what it is when it is asked for by name.
+OTHER_ESTIMATORS: dict[str, tuple[Ransac, Ransac]] = {
+    "poselib": (PROTOCOLS["strict-v1"].pose, PROTOCOLS["strict-v1"].homography),
+    "opencv": (
+        OpenCv(estimator="opencv", threshold=1.0, confidence=0.9999, max_iterations=10_000, min_matches=5, seed=0),
+        OpenCv(estimator="opencv", threshold=3.0, confidence=0.9999, max_iterations=10_000, min_matches=4, seed=0),
+    ),
+}
+
+
 class Evaluation(Section):
     """Settings of the stages match and score, ``evaluation.<benchmark>`` in params.yaml."""
 
     protocol: str
 
 
-def get_protocol(name: str, *, max_keypoints: int | None = None) -> Protocol:
-    """Return a protocol by name; ``max_keypoints`` overrides the model's own and thereby changes the digest.
+def get_protocol(name: str, benchmark: str = "", *, max_keypoints: int | None = None) -> Protocol:
+    """Return a protocol by name, as it is for ``benchmark``; every override changes the digest.
+
+    Args:
+        name: of the protocol.
+        benchmark: the published scripts differ in a few settings; "" leaves those of most.
+        max_keypoints: instead of the model's own.
 
     Raises:
         ConfigError: if there is no such protocol, or ``max_keypoints`` is not positive.
     """
     if name not in PROTOCOLS:
         raise ConfigError(f"unknown protocol: {unknown(name, PROTOCOLS, 'minima_core.evaluation.protocol')}")
-    protocol = PROTOCOLS[name]
-    if max_keypoints is None:
-        return protocol
-    if max_keypoints < 1:
+    if max_keypoints is not None and max_keypoints < 1:
         raise ConfigError(f"max_keypoints must be at least 1, not {max_keypoints}")
-    matching = protocol.matching.model_copy(update={"max_keypoints": max_keypoints})
-    return protocol.model_copy(update={"matching": matching})
+    protocol = PROTOCOLS[name]
+    if name == "minima-v1":
+        protocol = _changed(protocol, AS_PUBLISHED.get(benchmark, {}))
+    return protocol if max_keypoints is None else _changed(protocol, {"matching": {"max_keypoints": max_keypoints}})
+
+
+def with_estimator(protocol: Protocol, estimator: str = "", *, threshold: float | None = None) -> Protocol:
+    """Return ``protocol`` with another estimator or threshold (pixels); the matching, hence the predictions, stay.
+
+    Raises:
+        ConfigError: if there is no such estimator, or the threshold is not positive.
+    """
+    if estimator and estimator not in OTHER_ESTIMATORS:
+        raise ConfigError(
+            f"unknown estimator: {unknown(estimator, OTHER_ESTIMATORS, 'minima_core.evaluation.protocol')}"
+        )
+    if threshold is not None and not 0 < threshold < float("inf"):
+        raise ConfigError(f"the threshold must be a positive number of pixels, not {threshold}")
+    pose, homography = protocol.pose, protocol.homography
+    if estimator and estimator != pose.estimator:
+        pose, homography = OTHER_ESTIMATORS[estimator]
+    if threshold is not None:
+        pose, homography = (part.model_copy(update={"threshold": float(threshold)}) for part in (pose, homography))
+    return protocol.model_copy(update={"pose": pose, "homography": homography})
+
+
+def _changed(protocol: Protocol, changes: dict[str, Any]) -> Protocol:
+    """Return ``protocol`` with some settings, or some settings of its parts, replaced and checked."""
+    values = protocol.model_dump()
+    for key, value in changes.items():
+        values[key] = {**values[key], **value} if isinstance(value, dict) else value
+    return Protocol.model_validate(values)

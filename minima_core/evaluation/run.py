@@ -16,9 +16,17 @@ from minima_core.manifest import BenchmarkManifest
 
 
 def evaluate(
-    matcher: MatchesImages, benchmark: Path, protocol: Protocol, *, model: str, licence: str, workers: int = 1
+    matcher: MatchesImages,
+    benchmark: Path,
+    protocol: Protocol,
+    *,
+    model: str,
+    licence: str,
+    workers: int = 1,
+    scorers: int = 1,
+    keep: Path | None = None,
 ) -> Scores:
-    """Match and score in one go, leaving no files.
+    """Match and score in one go.
 
     Args:
         matcher: with its weights.
@@ -26,17 +34,20 @@ def evaluate(
         protocol: how.
         model: what the scores call the model.
         licence: of the model.
-        workers: threads.
+        workers: threads that match.
+        scorers: processes that score.
+        keep: folder for predictions.h5, so that they can be scored again; None leaves no file.
 
     Raises:
         DataError: naming the file that cannot be used.
     """
     with tempfile.TemporaryDirectory(prefix="minima-") as name:
-        out = Path(name)
+        scratch = Path(name)
+        out = keep or scratch
         match_benchmark(
-            matcher, benchmark, protocol, out, model=model, licence=licence, scratch=out / "parts", workers=workers
+            matcher, benchmark, protocol, out, model=model, licence=licence, scratch=scratch / "parts", workers=workers
         )
-        return score_predictions(out, benchmark, protocol)
+        return score_predictions(out, benchmark, protocol, workers=scorers)
 
 
 @contextmanager

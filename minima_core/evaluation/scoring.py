@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from minima_core.config import digest
 from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks.base import PairList, PairTruth, Prepared, Task
+from minima_core.evaluation.bootstrap import Intervals, intervals
 from minima_core.evaluation.estimate import Estimate
 from minima_core.evaluation.homography import estimate_homography
 from minima_core.evaluation.metrics import (
     Metrics,
     aggregate,
-    auc_metrics,
     epipolar_errors,
+    macro,
     pose_error,
     reprojection_errors,
 )
 from minima_core.evaluation.pose import estimate_pose
 from minima_core.evaluation.predictions import read_predictions
 from minima_core.evaluation.protocol import Protocol
+from minima_core.evaluation.rejection import rejection_metrics
 from minima_core.geometry.homography import corner_error, reordered_corner_error
 from minima_core.manifest import Record
-from minima_core.progress import track
+from minima_core.parallel import map_jobs
 from minima_core.types import Matches
+
+PART = 16  # pairs a job: a few hundred milliseconds of work
 
 
 class PairScore(BaseModel):
-    """What became of one pair; ``error`` is in degrees (pose) or pixels (homography), None where no model was found."""
+    """What became of one pair.
+
+    ``error`` is in degrees (pose) or pixels (homography), None where no model was found or there is no true one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
@@ -40,6 +50,7 @@ class PairScore(BaseModel):
     error: float | None
     matches: int
     inliers: int
+    confidence: float = 0.0  # sum of the scores of all matches
     failure: str | None = None
 
 
@@ -59,16 +70,27 @@ class Scores(Record):
     metrics: Metrics
     categories: dict[str, Metrics]
     groups: dict[str, Metrics]  # of categories
+    intervals: Intervals = Field(default_factory=dict)  # of the metrics: 95 % over resampled pairs
+    floor: float | None = None  # median distance in pixels of hand-set landmarks to the truth; None: there are none
     pairs: list[PairScore]
     skipped: str = ""
 
     @property
     def failures(self) -> int:
         """How many pairs gave no model."""
-        return sum(pair.error is None for pair in self.pairs)
+        return sum(pair.failure is not None for pair in self.pairs)
 
 
-def score_predictions(predictions: Path, benchmark: Path, protocol: Protocol) -> Scores:
+@dataclass(frozen=True)
+class _Part:
+    """Pairs that one process scores."""
+
+    truths: Sequence[PairTruth]
+    matches: Sequence[Matches]
+    protocol: Protocol
+
+
+def score_predictions(predictions: Path, benchmark: Path, protocol: Protocol, *, workers: int = 1) -> Scores:
     """Score ``predictions/predictions.h5`` against the ground truth of a prepared ``benchmark`` folder.
 
     Raises:
@@ -82,11 +104,13 @@ def score_predictions(predictions: Path, benchmark: Path, protocol: Protocol) ->
         raise DataError(f"{predictions} was matched otherwise than {protocol.name} says; match the benchmark again")
     if found.names != [truth.name for truth in prepared.list.pairs]:
         raise DataError(f"{predictions} does not hold the pairs of {benchmark}; match the benchmark again")
-    jobs = zip(prepared.list.pairs, found, strict=True)
-    rows = [
-        score_pair(truth, matches, protocol)
-        for truth, matches in track(jobs, f"score {manifest.benchmark}", total=len(found))
-    ]
+    rows = score_pairs(
+        prepared.list.pairs,
+        list(found),
+        protocol,
+        workers=workers,
+        what=f"score {manifest.benchmark} (parts of {PART})",
+    )
     metrics, categories, groups = summarise(rows, prepared.list, protocol)
     return Scores(
         benchmark=manifest.benchmark,
@@ -94,47 +118,74 @@ def score_predictions(predictions: Path, benchmark: Path, protocol: Protocol) ->
         protocol_hash=protocol.digest(),
         model=origin.model,
         data_digest=manifest.data_digest,
-        seed=protocol.pose.seed if prepared.list.task == "pose" else protocol.homography.seed,
+        seed=protocol.homography.seed if prepared.list.task == "homography" else protocol.pose.seed,
         licence=origin.licence,
         metrics=metrics,
         categories=categories,
         groups=groups,
+        intervals=headline_intervals(rows, prepared.list, protocol, manifest.benchmark),
+        floor=float(np.median(list(prepared.list.floor.values()))) if prepared.list.floor else None,
         pairs=rows,
         skipped=manifest.skipped,
     )
 
 
+def score_pairs(
+    truths: Sequence[PairTruth], matches: Sequence[Matches], protocol: Protocol, *, workers: int, what: str
+) -> list[PairScore]:
+    """Return a score a pair, in order; the same for any number of ``workers`` (processes)."""
+    starts = range(0, len(truths), PART)
+    parts = [_Part(truths[k : k + PART], matches[k : k + PART], protocol) for k in starts]
+    return [row for rows in map_jobs(_score_part, parts, workers=workers, what=what) for row in rows]
+
+
+def _score_part(part: _Part) -> list[PairScore]:
+    return [score_pair(truth, found, part.protocol) for truth, found in zip(part.truths, part.matches, strict=True)]
+
+
 def score_pair(truth: PairTruth, matches: Matches, protocol: Protocol) -> PairScore:
-    """Estimate the pair's pose or homography from its matches and compare it with the truth."""
+    """Estimate the pair's pose or homography from its matches and compare it with the truth, if there is one."""
     estimate = estimate_pair(truth, matches, protocol)
-    error = _error(truth, estimate, protocol)
-    failure = estimate.failure or ("" if math.isfinite(error) else "a corner goes to infinity")
+    error = _error(truth, estimate, protocol) if truth.related else math.nan
+    failure = estimate.failure or ("a corner goes to infinity" if math.isinf(error) else "")
     return PairScore(
         name=truth.name,
         category=truth.category,
-        error=None if failure else error,
+        error=error if math.isfinite(error) else None,
         matches=len(matches),
         inliers=int(estimate.inliers.sum()),
+        confidence=float(matches.scores.double().sum()),
         failure=failure or None,
     )
 
 
 def estimate_pair(truth: PairTruth, matches: Matches, protocol: Protocol) -> Estimate:
-    """Return the pose or homography that the matches of a pair imply."""
+    """Return the pose or homography from image 0 to image 1 that the matches of a pair imply."""
     kpts0, kpts1 = matches.mkpts0.numpy(), matches.mkpts1.numpy()
-    if truth.H_0to1 is not None:
+    if truth.K0 is not None:
+        return estimate_pose(kpts0, kpts1, truth.tensor("K0").numpy(), truth.tensor("K1").numpy(), protocol.pose)
+    if protocol.corner_error != "reordered_swapped":
         return estimate_homography(kpts0, kpts1, protocol.homography)
-    return estimate_pose(kpts0, kpts1, truth.tensor("K0").numpy(), truth.tensor("K1").numpy(), protocol.pose)
+    back = estimate_homography(kpts1, kpts0, protocol.homography)
+    if back.model is None or abs(np.linalg.det(back.model)) < 1e-15:
+        return Estimate(None, back.inliers, back.failure or "no homography found")
+    return Estimate(np.linalg.inv(back.model), back.inliers)
 
 
 def _error(truth: PairTruth, estimate: Estimate, protocol: Protocol) -> float:
     if estimate.model is None:
         return math.inf
     model = torch.from_numpy(estimate.model)
-    if truth.H_0to1 is not None:
-        error = corner_error if protocol.corner_error == "strict" else reordered_corner_error
-        return error(model, truth.tensor("H_0to1"), truth.size0)
-    return pose_error(model, truth.tensor("T_0to1"))
+    if truth.H_0to1 is None:
+        return pose_error(model, truth.tensor("T_0to1"))
+    H_0to1 = truth.tensor("H_0to1")
+    if protocol.corner_error == "strict":
+        return corner_error(model, H_0to1, truth.size0)
+    if protocol.corner_error == "reordered_inverse":
+        if abs(float(torch.linalg.det(model))) < 1e-15:
+            return math.inf
+        return reordered_corner_error(torch.linalg.inv(model), torch.linalg.inv(H_0to1), truth.size1)
+    return reordered_corner_error(model, H_0to1, truth.size0)
 
 
 def match_errors(truth: PairTruth, matches: Matches) -> torch.Tensor:
@@ -147,24 +198,48 @@ def match_errors(truth: PairTruth, matches: Matches) -> torch.Tensor:
 
 
 def summarise(
-    rows: list[PairScore], pairs: PairList, protocol: Protocol
+    rows: Sequence[PairScore], pairs: PairList, protocol: Protocol
 ) -> tuple[Metrics, dict[str, Metrics], dict[str, Metrics]]:
     """Return the headline metrics, those of each category, and those of each group of categories."""
-    thresholds, unit = thresholds_of(pairs.task, protocol)
-    errors: dict[str, list[float]] = {}
+    values = _by_category(rows, pairs)
+    categories = {name: _together(values, [name], pairs.task, protocol) for name in values}
+    groups = {group: _together(values, names, pairs.task, protocol) for group, names in pairs.groups.items()}
+    return _headline(values, pairs, protocol) if rows else {}, categories, groups
+
+
+def headline_intervals(rows: Sequence[PairScore], pairs: PairList, protocol: Protocol, benchmark: str) -> Intervals:
+    """Return the bootstrap intervals of the headline metrics over pairs."""
+    values = _by_category(rows, pairs)
+    chosen = {name: values[name] for name in pairs.headline or values} if values else {}
+    return intervals(chosen, lambda drawn: _headline(drawn, pairs, protocol), name=benchmark)
+
+
+def _by_category(rows: Sequence[PairScore], pairs: PairList) -> dict[str, np.ndarray]:
+    """Return what metrics are made from: (N, 4) error (inf for failures), related or not, inliers, confidence."""
+    related = {pair.name: pair.related for pair in pairs.pairs}
+    values: dict[str, list[tuple[float, bool, int, float]]] = {}
     for row in rows:
-        errors.setdefault(row.category, []).append(math.inf if row.error is None else row.error)
-    categories = {name: auc_metrics(values, thresholds, unit) for name, values in errors.items()}
+        error = math.inf if row.error is None else row.error
+        values.setdefault(row.category, []).append((error, related[row.name], row.inliers, row.confidence))
+    return {name: np.array(own, dtype=np.float64) for name, own in values.items()}
 
-    def together(names: list[str]) -> Metrics:
-        return aggregate(errors, names, thresholds, unit, protocol.aggregation)
 
-    groups = {group: together(names) for group, names in pairs.groups.items()}
-    return together(pairs.headline or list(errors)) if rows else {}, categories, groups
+def _headline(values: Mapping[str, np.ndarray], pairs: PairList, protocol: Protocol) -> Metrics:
+    if protocol.aggregation == "groups" and pairs.groups:
+        return macro(_together(values, names, pairs.task, protocol) for names in pairs.groups.values())
+    return _together(values, pairs.headline or list(values), pairs.task, protocol)
+
+
+def _together(values: Mapping[str, np.ndarray], names: Sequence[str], task: Task, protocol: Protocol) -> Metrics:
+    if task == "overlap":
+        return macro(rejection_metrics(values[name][:, 1] > 0, *values[name].T[2:]) for name in names)
+    how: Literal["macro", "pooled"] = "pooled" if protocol.aggregation == "pooled" else "macro"
+    errors = {name: values[name][:, 0] for name in names}
+    return aggregate(errors, names, *thresholds_of(task, protocol), how)
 
 
 def thresholds_of(task: Task, protocol: Protocol) -> tuple[tuple[float, ...], str]:
     """Return the thresholds of a task and the unit in its metric names."""
-    if task == "pose":
-        return protocol.pose_thresholds, ""
-    return protocol.homography_thresholds, "px"
+    if task == "homography":
+        return protocol.homography_thresholds, "px"
+    return protocol.pose_thresholds, ""

@@ -149,12 +149,12 @@ def test_evaluate_writes_exactly_what_is_promised(tmp_path):
     assert run("evaluate", *argv) == 0
     first = json.loads(out.read_text())
     promised = {"benchmark", "protocol", "protocol_hash", "model", "metrics", "categories", "pairs"}
-    assert set(first) == promised | {"groups", "data_digest", "seed", "licence"}
+    assert set(first) == promised | {"groups", "data_digest", "seed", "licence", "intervals", "floor"}
     assert list(first["metrics"]) == ["auc@10px", "auc@3px", "auc@5px"]
     assert {pair["category"] for pair in first["pairs"]} == set(first["categories"])
     assert {"Medical", "RemoteSensing"} <= set(first["groups"])
     assert first["licence"].startswith("MIT AND none stated")
-    assert set(first["pairs"][0]) == {"name", "category", "error", "matches", "inliers", "failure"}
+    assert set(first["pairs"][0]) == {"name", "category", "error", "matches", "inliers", "confidence", "failure"}
     # averages are over categories, each the same
     groups = [v["auc@3px"] for k, v in first["categories"].items() if "/" in k and not k.startswith("Computer")]
     assert first["metrics"]["auc@3px"] == pytest.approx(np.mean(groups))

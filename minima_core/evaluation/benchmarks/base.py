@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import cv2
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from minima_core.config import Section, checked, digest
-from minima_core.errors import DataError
+from minima_core.errors import ConfigError, DataError
 from minima_core.io.images import read_image, to_tensor
 from minima_core.manifest import BenchmarkManifest, Record, file_sha256
 from minima_core.plugins import Plugins
 
 logger = logging.getLogger(__name__)
 Matrix = list[list[float]]
-Task = Literal["pose", "homography"]
+Task = Literal["pose", "homography", "overlap"]  # overlap: to tell pairs that show one place from those that do not
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,29 @@ class PairTruth(BaseModel):
             raise DataError(f"pair {self.name} has no {field}; fetch the benchmark again")
         return torch.tensor(values, dtype=torch.float64)
 
+    @property
+    def related(self) -> bool:
+        """Whether the two images show one place; only then is there something to be right about."""
+        return self.T_0to1 is not None or self.H_0to1 is not None
+
+
+class Lens(BaseModel):
+    """The camera of an image that is undistorted whenever it is read, as the published evaluation does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    K: Matrix  # of the file
+    distortion: list[float]  # OpenCV's coefficients
+
+    def straight(self, size: tuple[int, int]) -> np.ndarray:
+        """Return the (3, 3) intrinsics of the undistorted image of ``size`` = (W, H), in which no border is black."""
+        K, _ = cv2.getOptimalNewCameraMatrix(np.array(self.K), np.array(self.distortion), size, 0.0, size)
+        return np.asarray(K, dtype=np.float64)
+
+    def undistort(self, image: np.ndarray) -> np.ndarray:
+        """Return an (H, W, 3) uint8 image without its distortion."""
+        size = image.shape[1], image.shape[0]
+        return cv2.undistort(image, np.array(self.K), np.array(self.distortion), None, self.straight(size))
+
 
 class PairList(Record):
     """All pairs of a prepared benchmark (``pairs.json``) and how its categories are summed up."""
@@ -85,10 +109,15 @@ class PairList(Record):
     headline: list[str]  # categories that the benchmark's own figure averages
     groups: dict[str, list[str]]  # further averages, reported beside the categories
     pairs: list[PairTruth]
+    lenses: dict[str, Lens] = Field(default_factory=dict)  # of images that are undistorted when they are read
+    floor: dict[str, float] = Field(
+        default_factory=dict
+    )  # by pair, how far in pixels the truth is from landmarks that people set
 
     def digest(self) -> str:
         """Return the sha256 of what is matched and how it is scored, wherever the images lie."""
-        return digest(self.model_dump(mode="json", exclude={"root"}))
+        aside = {"root", "floor"} if self.lenses else {"root", "floor", "lenses"}
+        return digest(self.model_dump(mode="json", exclude=aside))
 
     def manifest(self, benchmark: str, licence: str) -> BenchmarkManifest:
         """Return the manifest of these pairs."""
@@ -125,7 +154,8 @@ class Prepared:
             raise DataError(
                 f"{path} has changed since {self.manifest.benchmark} was prepared; fetch the benchmark again"
             )
-        return read_image(path)
+        image, lens = read_image(path), self.list.lenses.get(reference)
+        return image if lens is None else lens.undistort(image)
 
     def load(self, truth: PairTruth) -> BenchmarkPair:
         """Return a pair with its images."""
@@ -179,6 +209,15 @@ class Benchmark(ABC):
     def absent(self) -> str:
         """Say why there is nothing to prepare, with the remedy; "" where there is."""
         return ""
+
+    @staticmethod
+    def place(truth: PairTruth) -> str:
+        """Return the place that a pair shows; pairs of two places have nothing in common.
+
+        Raises:
+            ConfigError: where the benchmark does not tell places apart.
+        """
+        raise ConfigError(f"the benchmark of {truth.name} does not say which pairs show the same place; take another")
 
     @abstractmethod
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:

@@ -125,6 +125,14 @@ def test_reordered_corner_error_equals_the_original(recorded):
         assert got == pytest.approx(expected, rel=1e-4, abs=1e-3)
 
 
+def test_reordered_corner_error_of_inverses_equals_the_original(recorded):
+    keys = ("corner_H_true_float32", "corner_H_estimate", "corner_W_H", "corner_error_inverse")
+    for H_true, H_est, size, expected in zip(*(recorded[key] for key in keys), strict=True):
+        inverses = (torch.linalg.inv(torch.from_numpy(H).double()) for H in (H_est, H_true))
+        got = reordered_corner_error(*inverses, (int(size[0]), int(size[1])))
+        assert got == pytest.approx(expected, rel=1e-4, abs=1e-3)
+
+
 def test_both_corner_errors_agree_on_a_shift():
     shift = torch.tensor([[1.0, 0, 3], [0, 1, 4], [0, 0, 1]])
     for error in (corner_error, reordered_corner_error):
