@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -77,6 +78,7 @@ class JointTraining(Section):
     checkpoint_every: Annotated[int, Field(gt=0)]  # steps
     log_every: Annotated[int, Field(gt=0)]  # steps
     max_skipped: Annotated[int, Field(ge=0)]  # steps that may be lost to losses that are not finite
+    precision: Literal["float32", "bfloat16"]  # of the networks' forward passes; weights and losses are float32
     threads: Annotated[int, Field(gt=0)]  # of torch; part of the result
 
 
@@ -170,8 +172,14 @@ def draw(album: Album, params: JointTraining, *, seed: int, step: int | str) -> 
         return torch.stack(chosen).permute(0, 3, 1, 2).float() / 255
 
     names = [pair[0] for pair in modalities] + [pair[1] for pair in modalities]
-    twins, inside = _warp(pictures([RGB] * len(names)), H_view, params.view)
-    views, _ = _warp(pictures(names), H_view, params.view)
+    size = torch.tensor([width, height], device=device)
+    there = warp_homography(H_view, _pixels(params.view, H_view))
+    inside = ((there >= 0) & (there <= size - 1)).all(-1).reshape(-1, 1, *params.view[::-1])
+    grid = (2 * (there + 0.5) / size - 1).float().reshape(-1, *params.view[::-1], 2)
+    twins, views = (
+        F.grid_sample(pictures(some), grid, mode="bilinear", align_corners=False)
+        for some in ([RGB] * len(names), names)
+    )
     toned = torch.from_numpy(redrawn.reshape(-1)).to(device)
     views = torch.where(toned[:, None, None, None], redraw_tones(views, random), views)
     H_0to1 = torch.linalg.inv(H_view[params.batch :]) @ H_view[: params.batch]
@@ -195,16 +203,10 @@ def _placement(random: np.random.Generator, size: tuple[int, int], params: Joint
     return cv2.getPerspectiveTransform((corners + half - 0.5).astype(np.float32), there.astype(np.float32))
 
 
-def _warp(pictures: torch.Tensor, H_view: torch.Tensor, view: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the views (N, 3, H, W) of (N, 3, h, w) pictures and where they lie on them, (N, 1, H, W) bool."""
-    width, height = view
-    ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    pixels = torch.stack([xs, ys], -1).reshape(1, -1, 2).to(H_view).expand(len(pictures), -1, -1)
-    there = warp_homography(H_view, pixels)
-    size = torch.tensor([pictures.shape[3], pictures.shape[2]], device=there.device)
-    inside = ((there >= 0) & (there <= size - 1)).all(-1).reshape(-1, 1, height, width)
-    grid = (2 * (there + 0.5) / size - 1).float().reshape(-1, height, width, 2)
-    return F.grid_sample(pictures, grid, mode="bilinear", align_corners=False), inside
+def _pixels(view: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
+    """Return the (N, H W, 2) pixels of N views of a size, N and type those of (N, 3, 3) ``like``."""
+    ys, xs = torch.meshgrid(torch.arange(view[1]), torch.arange(view[0]), indexing="ij")
+    return torch.stack([xs, ys], -1).reshape(1, -1, 2).to(like).expand(len(like), -1, -1)
 
 
 class Joint(nn.Module):
@@ -230,9 +232,10 @@ class Joint(nn.Module):
         pairs, size = len(batch.H_0to1), batch.views.shape[-2:]
         student: Any = self.matcher.extractor.net
         teacher: Any = self.teacher.net
-        dense, logits, reliability = student.net(batch.views)
-        with torch.no_grad():
-            dense_rgb, logits_rgb, _ = teacher.net(batch.twins)
+        with self._precision(batch.views.device):
+            dense, logits, reliability = (some.float() for some in student.net(batch.views))
+            with torch.no_grad():
+                dense_rgb, logits_rgb, _ = (some.float() for some in teacher.net(batch.twins))
         dense, dense_rgb = F.normalize(dense, dim=1), F.normalize(dense_rgb, dim=1)
         seen = F.avg_pool2d(batch.inside.float(), CELL)[:, 0] == 1
         parts = {"keypoint": _keypoint_loss(logits, logits_rgb, seen)}
@@ -254,6 +257,10 @@ class Joint(nn.Module):
         total = torch.stack([self.params.weights[name] * value for name, value in parts.items()]).sum()
         return total, {name: float(value.detach()) for name, value in parts.items()} | more
 
+    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
+        half = self.params.precision == "bfloat16"
+        return torch.autocast(device.type, torch.bfloat16, enabled=half)
+
     def _likely(self, logits: torch.Tensor, inside: torch.Tensor, random: torch.Generator) -> torch.Tensor:
         """Return (B, P, 2) pixels inside the views, drawn among those that the teacher thinks keypoints."""
         heat = self.teacher.net._get_kpts_heatmap(logits)  # type: ignore[operator]
@@ -271,7 +278,8 @@ class Joint(nn.Module):
         pairs, size = len(batch.H_0to1), batch.views.shape[-2:]
         with torch.no_grad():
             heat = self.matcher.extractor.net._get_kpts_heatmap(logits)  # type: ignore[operator]
-            peak = (heat == F.max_pool2d(heat, NMS, 1, NMS // 2)) & (heat > SURE)
+            rows = F.max_pool2d(heat, (1, NMS), 1, (0, NMS // 2))  # one way, then the other: less work than a square
+            peak = (heat == F.max_pool2d(rows, (NMS, 1), 1, (NMS // 2, 0))) & (heat > SURE)
             trust = F.interpolate(reliability, size=heat.shape[-2:], mode="bilinear", align_corners=False)
             kpts, scores = _places(heat * trust * peak * batch.inside, batch.keypoints)
         # one place more, always padding: where any place is, LightGlue's masked attention needs one a side
@@ -283,8 +291,9 @@ class Joint(nn.Module):
             sides[0].kpts, sides[1].kpts, sides[0].mask, sides[1].mask, H_0to1=batch.H_0to1, size=(size[1], size[0])
         )
         net = self.matcher.network
-        states = layers(net, *sides)
-        total, last, (decided0, _) = deep_loss(net, states, (sides[0].mask, sides[1].mask), targets0, targets1)
+        masks = (sides[0].mask, sides[1].mask)
+        with self._precision(desc.device):
+            total, last, (decided0, _) = deep_loss(net, layers(net, *sides), masks, targets0, targets1)
         true = targets0 >= 0
         right = (true & (decided0 == targets0)).sum()
         more = {

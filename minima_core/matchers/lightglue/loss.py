@@ -56,12 +56,13 @@ class Assignment:
 def assign(head: Any, desc0: torch.Tensor, desc1: torch.Tensor, mask0: torch.Tensor, mask1: torch.Tensor) -> Assignment:
     """Run one of LightGlue's assignment heads on (B, M, D) and (B, N, D) states; masks are False where padded."""
     scale = desc0.shape[-1] ** 0.25
-    sim = (head.final_proj(desc0) / scale) @ (head.final_proj(desc1) / scale).mT
+    sim = ((head.final_proj(desc0) / scale) @ (head.final_proj(desc1) / scale).mT).float()  # sums of exp follow
     if not bool(mask0.all() and mask1.all()):
         # finite, because a row that is padding altogether would have a log sum of -inf and a gradient of NaN
         sim = sim.masked_fill(~(mask0[:, :, None] & mask1[:, None, :]), -1e4)
     row, col = sim.logsumexp(2), sim.logsumexp(1)
-    return Assignment(sim, row, col, head.matchability(desc0)[..., 0], head.matchability(desc1)[..., 0])
+    z0, z1 = (head.matchability(desc)[..., 0].float() for desc in (desc0, desc1))
+    return Assignment(sim, row, col, z0, z1)
 
 
 def assignment_nll(found: Assignment, matches0: torch.Tensor, matches1: torch.Tensor) -> tuple[torch.Tensor, ...]:

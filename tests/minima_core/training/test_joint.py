@@ -39,6 +39,7 @@ SETTINGS = {
     "checkpoint_every": 3,
     "log_every": 1,
     "max_skipped": 0,
+    "precision": "float32",
     "threads": 1,
 }
 XFEAT = {"extractor": "xfeat", "long_side": 256, "max_keypoints": 64, "filter_threshold": 0.1}
