@@ -1,0 +1,187 @@
+"""The table of sources, and how each kind of them comes into a folder."""
+
+import hashlib
+import http.server
+import io
+import json
+import shutil
+import tarfile
+import threading
+from collections import namedtuple
+
+import pytest
+
+from minima_core.acquire import sources as module
+from minima_core.acquire.sources import File, Hub, Source, downloads, fetch_hub, fetch_source, source, sources
+from minima_core.errors import ConfigError, DataError
+from minima_core.licences import allows_commercial_use
+
+CONTENT = b"picture" * 500
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIMA_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def publish(monkeypatch):
+    return lambda **made: monkeypatch.setattr(module, "sources", lambda: made)
+
+
+def archive(path, name="val/a.png"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz") as tar:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(CONTENT)
+        tar.addfile(entry, io.BytesIO(CONTENT))
+    return path
+
+
+@pytest.mark.parametrize("name", sources())
+def test_every_source_says_where_and_under_which_licence(name):
+    entry = source(name)
+    assert entry.page.startswith("http") and entry.licence
+    for file in entry.files:
+        assert all(url.startswith("http") for url in file.urls)
+        assert file.size or file.about, "nothing says how much disk it needs"
+        assert file.digest.partition(":")[0] in {"", "sha256", "md5"}
+
+
+def test_only_known_terms_allow_commercial_use():
+    assert not allows_commercial_use(source("metu_vistir").licence)
+    assert not allows_commercial_use(source("llvip").licence)
+    assert source("megadepth_syn").terms().commercial
+
+
+def test_an_unknown_name_is_answered_with_the_closest():
+    with pytest.raises(ConfigError, match="did you mean 'diode_val'"):
+        source("diode")
+
+
+def test_a_mirror_folder_comes_before_the_official_address(tmp_path):
+    mirror = archive(tmp_path / "disk" / "scene_info.tar.gz")
+    fetch_source("megadepth_index_glue_factory", tmp_path / "out", mirrors=[str(mirror.parent)])
+    assert (tmp_path / "out/val/a.png").read_bytes() == CONTENT
+    assert json.loads((tmp_path / "out/source.json").read_text())["licence"] == "LicenseRef-unstated"
+    assert mirror.is_file() and not downloads().exists()  # used where it lies
+    mirror.unlink()
+    fetch_source("megadepth_index_glue_factory", tmp_path / "out")  # asks for nothing
+
+
+def test_a_wrong_file_of_a_mirror_is_refused(tmp_path):
+    mirror = archive(tmp_path / "val.tar.gz")
+    with pytest.raises(DataError, match=r"val\.tar\.gz: has md5 .*, 5c895d09201b88973c8fe4552a67dd85 expected"):
+        fetch_source("diode_val", tmp_path / "out", mirrors=[mirror.parent.as_uri()])
+
+
+def test_a_downloaded_archive_goes_when_it_is_unpacked(tmp_path, publish):
+    sent = archive(tmp_path / "www" / "a.tar.gz").read_bytes()
+    downloads().mkdir(parents=True)
+    (downloads() / "a.tar.gz").write_bytes(sent)
+    digest = "sha256:" + hashlib.sha256(sent).hexdigest()
+    publish(one=Source(what="", page="", licence="MIT", files=(File(name="a.tar.gz", urls=(), digest=digest),)))
+    fetch_source("one", tmp_path / "out")
+    assert not list(downloads().iterdir())
+
+
+def test_a_file_that_is_no_archive_is_copied(tmp_path, publish):
+    (tmp_path / "list.txt").write_bytes(CONTENT)
+    file = File(name="list.txt", urls=(str(tmp_path / "list.txt"),), size=len(CONTENT))
+    publish(one=Source(what="", page="", licence="MIT", files=(file,)))
+    fetch_source("one", tmp_path / "out")
+    assert (tmp_path / "out/list.txt").read_bytes() == CONTENT
+
+
+def test_the_disk_for_archive_and_content_must_be_there(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 300_000_000_000))
+    with pytest.raises(DataError, match=r"megadepth needs 419\.0 GB in .*out, where 300\.0 GB are free"):
+        fetch_source("megadepth", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", [name for name, entry in sources().items() if entry.by_hand])
+def test_what_is_gated_says_what_to_get_and_where_to_put_it(name, tmp_path):
+    with pytest.raises(DataError) as caught:
+        fetch_source(name, tmp_path / "here")
+    message = str(caught.value)
+    assert str(tmp_path / "here") in message and "http" in message and "\n" not in message
+    for pattern in source(name).expects:
+        path = tmp_path / "here" / pattern.replace("**", "deep/folder").replace("*", "x")
+        path = path.with_name(path.name.replace("[Vv]", "V").replace("[Ii]", "I"))
+        path = path.parent.with_name(path.parent.name.replace("[Vv]", "V").replace("[Ii]", "I")) / path.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    fetch_source(name, tmp_path / "here")
+    assert (tmp_path / "here/source.json").is_file()
+
+
+HUB = {"train/Infrared/MegaDepth_v1/0001/dense0/imgs/a.jpg": CONTENT, "train/Sketch/0001/dense0/imgs/a.jpg": b"sketch"}
+
+
+@pytest.fixture
+def hub():
+    """A hub with one data set, whose first answer of each file breaks off."""
+    served = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.answer(body=False)
+
+        def do_GET(self):
+            self.answer(body=True)
+
+        def answer(self, *, body):
+            if self.path.startswith("/api/datasets/me/syn"):
+                files = [
+                    {"rfilename": name, "size": len(data), "path": name, "type": "file", "oid": "0"}
+                    for name, data in HUB.items()
+                ]
+                found = files if "/tree/" in self.path else {"id": "me/syn", "sha": "c" * 40, "siblings": files}
+                return self.send(200, json.dumps(found).encode(), {"Content-Type": "application/json"}, body)
+            name = self.path.partition(f"/datasets/me/syn/resolve/{'c' * 40}/")[2]
+            if name not in HUB:
+                return self.send(404, b"", {"X-Error-Code": "EntryNotFound"}, body)
+            data, start = HUB[name], 0
+            if asked := self.headers.get("Range"):
+                start = int(asked.removeprefix("bytes=").split("-")[0])
+            if body:
+                served.append((name, start))
+            headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": "c" * 40}
+            if start:
+                headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            return self.send(206 if start else 200, data[start:], headers, body)
+
+        def send(self, code, data, headers, body):
+            self.send_response(code)
+            for key, value in headers.items():
+                self.send_header(key, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if body:
+                self.wfile.write(data)
+
+        def log_message(self, *args):
+            pass
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}", served
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def test_a_hub_gives_the_files_that_are_asked_for_and_each_once(hub, tmp_path):
+    endpoint, served = hub
+    entry = Hub(repo="me/syn", about=1)
+    fetch_hub(entry, tmp_path / "out", ["train/Infrared/*"], endpoint=endpoint)
+    assert not (tmp_path / "out/train/Sketch").exists()
+    fetch_hub(entry, tmp_path / "out", endpoint=endpoint)
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in HUB} == HUB
+    assert sorted(served) == [(name, 0) for name in sorted(HUB)]
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
+    with pytest.raises(DataError, match=r"cannot get me/syn from the hub: .* another way and put them into"):
+        fetch_hub(Hub(repo="me/syn", about=1), tmp_path / "out", endpoint="http://127.0.0.1:1")
