@@ -1,4 +1,4 @@
-"""The command line ``minima``: match, synthesise, evaluate, doctor. A mistake is one line on stderr and exit code 1."""
+"""The command line ``minima``: match, evaluate, download and more. A mistake is one line on stderr and exit code 1."""
 
 from __future__ import annotations
 
@@ -222,6 +222,31 @@ def score(
 
         scores = score_predictions(predictions, folder, chosen, workers=_cores())
     _write_scores(out, scores)
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="Of the source; without one, all are listed.")] = "",
+    *,
+    out: Annotated[Path | None, typer.Option(help="Folder for it; archives are unpacked there.")] = None,
+    mirror: Annotated[list[str], typer.Option(help="A folder, or the address of one, to look in first.")] = [],  # noqa: B006, typer reads it only
+) -> None:
+    """Bring published data: continued after a cut, checked, with the licence and how much disk it needs.
+
+    What is behind a form or a login is not brought: the message says what to get and where to put it.
+    """
+    from minima_core.acquire.sources import fetch_source, source, sources
+
+    if not name:
+        for known, entry in sources().items():
+            typer.echo(f"{known:28} {entry.what} ({entry.licence}{'; by hand' if entry.by_hand else ''})")
+        return
+    entry = source(name)
+    if out is None:
+        raise ConfigError("--out is missing; name the folder to bring it to")
+    _check_folder(out)
+    fetch_source(name, out, mirrors=mirror)
+    typer.echo(f"{name} in {out}: {entry.what}; licence {entry.licence}")
 
 
 @app.command()

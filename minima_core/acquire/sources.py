@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from omegaconf import OmegaConf
 from pydantic import Field, model_validator
@@ -90,9 +90,8 @@ class Fetched(Record):
 def sources() -> dict[str, Source]:
     """Return all sources by name."""
     text = (resources.files("minima_core.acquire") / "sources.yaml").read_text(encoding="utf-8")
-    loaded = OmegaConf.to_container(OmegaConf.create(text))
-    assert isinstance(loaded, dict)
-    return {str(name): checked(values, Source, f"sources.yaml: {name}") for name, values in loaded.items()}
+    loaded = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.create(text)))
+    return {name: checked(values, Source, f"sources.yaml: {name}") for name, values in loaded.items()}
 
 
 def source(name: str) -> Source:

@@ -11,6 +11,7 @@ from collections import namedtuple
 
 import pytest
 
+from minima_core import cli
 from minima_core.acquire import sources as module
 from minima_core.acquire.sources import File, Hub, Source, downloads, fetch_hub, fetch_source, source, sources
 from minima_core.errors import ConfigError, DataError
@@ -115,6 +116,23 @@ def test_what_is_gated_says_what_to_get_and_where_to_put_it(name, tmp_path):
         path.touch()
     fetch_source(name, tmp_path / "here")
     assert (tmp_path / "here/source.json").is_file()
+
+
+def test_the_command_lists_brings_and_refuses_in_one_line(tmp_path, capsys):
+    def run(*words):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["download", *map(str, words)])
+        return end.value.code, *capsys.readouterr()
+
+    code, said, _ = run()
+    assert code == 0 and len(said.splitlines()) == len(sources())
+    archive(tmp_path / "scene_info.tar.gz")
+    name = "megadepth_index_glue_factory"
+    code, said, _ = run(name, "--out", tmp_path / "out", "--mirror", tmp_path)
+    assert code == 0 and "licence LicenseRef-unstated" in said and (tmp_path / "out/val/a.png").is_file()
+    code, _, said = run("llvip", "--out", tmp_path / "llvip")
+    assert code == 1 and len(said.splitlines()) == 1 and "LLVIP.zip" in said
+    assert run("llvip")[0] == 1 and run("lvip", "--out", tmp_path)[0] == 1
 
 
 HUB = {"train/Infrared/MegaDepth_v1/0001/dense0/imgs/a.jpg": CONTENT, "train/Sketch/0001/dense0/imgs/a.jpg": b"sketch"}
