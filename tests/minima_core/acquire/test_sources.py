@@ -122,7 +122,7 @@ def test_the_command_lists_brings_and_refuses_in_one_line(tmp_path, capsys):
     def run(*words):
         with pytest.raises(SystemExit) as end:
             cli.main(["download", *map(str, words)])
-        return end.value.code, *capsys.readouterr()
+        return end.value.code or 0, *capsys.readouterr()
 
     code, said, _ = run()
     assert code == 0 and len(said.splitlines()) == len(sources())
