@@ -140,6 +140,8 @@ class Legacy(Importer):
     class Params(LegacySettings):
         """Settings."""
 
+    home: Path | None = None  # in or beside which the images are looked for, if not the folder of the index
+
     @property
     def settings(self) -> LegacySettings:
         """The settings with their type."""
@@ -158,7 +160,7 @@ class Legacy(Importer):
         """The folder that the image paths start from; None where only the index is there."""
         records = self.read(next(iter(self.files().values()))[0])
         sample = [(i, d) for i, d in zip(records.image, records.depth, strict=True) if i is not None]
-        places = [self.images] if self.images else [self.source / below for below in BELOW]
+        places = [self.images] if self.images else [(self.home or self.source) / below for below in BELOW]
         for place in places:
             tree = Tree(place)
             if any(self._image(tree, image, depth) for image, depth in sample):

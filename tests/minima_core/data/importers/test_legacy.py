@@ -176,6 +176,26 @@ def test_bad_options_are_one_line(tmp_path, monkeypatch, capsys, change, message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "index"]
 
 
+@pytest.mark.parametrize(
+    ("form", "folder"),
+    [("loftr", "index/scene_info_0.1_0.7"), ("glue-factory", "scene_info"), ("roma", "prep_scene_info")],
+)
+def test_megadepth_is_imported_with_whichever_index_is_there(tmp_path, form, folder):
+    write_files(tmp_path, undistorted=True)
+    write_files(tmp_path, undistorted=False)
+    FORMS[form](tmp_path / folder)
+    report = build_index("megadepth", tmp_path, tmp_path / "index-of-ours")
+    assert (report.scenes, report.images, report.pairs) == (3, 9, 12)
+    scene = read_scene(tmp_path / "index-of-ours", "0001")
+    assert scene.image[0] == "phoenix/S6/zl548/MegaDepth_v1/0001/dense0/imgs/1_o.jpg"
+
+
+def test_megadepth_without_an_index_says_what_to_bring(tmp_path):
+    write_files(tmp_path, undistorted=False)
+    with pytest.raises(DataError, match=r"no index in .*megadepth_indices\.tar"):
+        build_index("megadepth", tmp_path, tmp_path / "index-of-ours")
+
+
 @pytest.fixture
 def real():
     if not REAL.is_dir():
