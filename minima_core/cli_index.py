@@ -53,6 +53,29 @@ def build(
         typer.echo("  no images there: sizes are unknown; build it again with --images to train on it or look at it")
 
 
+@index.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="The index.")],
+    *,
+    to: Annotated[str, typer.Option(help="loftr, glue-factory or roma.")],
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    modalities: Annotated[Path | None, typer.Option(help="Write the images of these too, as files.")] = None,
+    workers: Workers = None,
+) -> None:
+    """Write an index as the training code of LoFTR, glue-factory or RoMa reads it.
+
+    The RGB images and depth maps stay where they are; the paths start from the folder that is named in the end.
+    """
+    from minima_core.cli import _check_folder
+    from minima_core.data.exporting import export_index
+    from minima_core.data.importing import raw_folder
+
+    _check_folder(out.parent)
+    names = export_index(to, folder, out, modalities=modalities, workers=_workers(workers))
+    written = f"the index and {', '.join(names)}" if names else "the index"
+    typer.echo(f"{written} in {out}; image paths start from {raw_folder(folder) or 'where the images are'}")
+
+
 def _workers(asked: int | None) -> int:
     if asked is not None and asked < 1:
         raise ConfigError(f"--workers must be at least 1, not {asked}")
