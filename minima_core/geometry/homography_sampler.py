@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import cv2
 import numpy as np
 from scipy.stats import truncnorm
@@ -25,6 +27,15 @@ def sample_homography(size: tuple[int, int], random: Random) -> np.ndarray:
     moved = _move(still, random)
     forward = cv2.getPerspectiveTransform((still * scale).astype(np.float32), (moved * scale).astype(np.float32))
     return np.linalg.inv(forward)
+
+
+def published_homography(size: tuple[int, int], path: str) -> np.ndarray:
+    """Return the (3, 3) homography that the published benchmarks draw for a file, by its path as their scripts join it.
+
+    The path begins with their data folder (``./data/DIODE/...``), wherever the data really are.
+    """
+    seed = int(hashlib.sha256(path.encode()).hexdigest(), 16) % 2**32
+    return sample_homography(size, np.random.RandomState(seed))
 
 
 def _move(patch: np.ndarray, random: Random) -> np.ndarray:

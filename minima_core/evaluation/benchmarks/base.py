@@ -219,6 +219,11 @@ class Benchmark(ABC):
         """
         raise ConfigError(f"the benchmark of {truth.name} does not say which pairs show the same place; take another")
 
+    @staticmethod
+    def sensor(reference: str) -> str:  # noqa: ARG004 (for those that need it)
+        """Return what made an image, where one side of a benchmark's pairs has images of several kinds."""
+        return ""
+
     @abstractmethod
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:
         """Write what ``folder`` must hold beside its lists and return the pairs in a fixed order."""

@@ -87,6 +87,16 @@ class SyntheticSix(Benchmark):
         shutil.rmtree(raw)
         return PairList(task=self.task, headline=sorted(engines), groups={}, pairs=pairs)
 
+    @staticmethod
+    def place(truth: PairTruth) -> str:
+        """The town."""
+        return truth.image0.split("/")[2]
+
+    @staticmethod
+    def sensor(reference: str) -> str:
+        """The modality."""
+        return reference.split("/")[1]
+
 
 @dataclass(frozen=True)
 class _Job:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minima_core.evaluation.benchmarks.mmim_warped import warp
-from minima_core.geometry.homography_sampler import sample_homography
+from minima_core.geometry.homography_sampler import published_homography, sample_homography
 from minima_core.random import rng
 
 PARITY = Path(__file__).resolve().parents[4] / "shared/data/parity/homography.npz"
@@ -33,6 +33,8 @@ def test_homographies_and_warps_are_the_published_ones():
         for seed, H in zip(known["seeds"], known["H"], strict=True):
             drawn = sample_homography((640, 480), np.random.RandomState(seed))
             assert np.allclose(drawn, H, rtol=1e-4, atol=1e-6), seed
+        for path, H in zip(known["paths"], known["H"], strict=True):
+            assert np.allclose(published_homography((640, 480), str(path)), H, rtol=1e-4, atol=1e-6), path
         for k in range(3):
             warped = warp(known["warp_image_rgb_96x128"], known[f"warp{k}_H"].astype(np.float64))
             assert np.abs(warped - known[f"warp{k}_result_float255"]).max() < 0.51

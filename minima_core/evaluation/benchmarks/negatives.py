@@ -1,0 +1,63 @@
+"""Pairs that do not belong together: how often a matcher finds one image in another that shows something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from minima_core.config import Section
+from minima_core.errors import DataError
+from minima_core.evaluation.benchmarks.base import Benchmark, PairList, PairTruth, Task, create_benchmark
+from minima_core.random import rng
+
+
+class Negatives(Benchmark):
+    """The pairs of another benchmark, and as many again whose image 1 is taken from a pair of another place."""
+
+    class Params(Section):
+        """Settings, ``benchmark.negatives`` in params.yaml."""
+
+        of: str  # a benchmark that tells places apart
+        settings: dict[str, Any]  # its own
+        seed: int
+
+    licence: ClassVar[str] = "that of the benchmark its images are from"
+    task: ClassVar[Task] = "overlap"
+    params: Params
+
+    def __init__(self, params: Params) -> None:
+        super().__init__(params)
+        self.source = create_benchmark(params.of, params.settings)
+
+    def absent(self) -> str:
+        """Say what the other benchmark lacks."""
+        return self.source.absent()
+
+    def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:
+        listed = self.source._prepare(folder, scratch, workers)
+        kinds: dict[str, dict[str, list[PairTruth]]] = {}  # by sensor of image 1 and place
+        for pair in listed.pairs:
+            places = kinds.setdefault(self.source.sensor(pair.image1), {})
+            places.setdefault(self.source.place(pair), []).append(pair)
+        apart = [self._apart(pair, kinds[self.source.sensor(pair.image1)]) for pair in listed.pairs]
+        both = [pair for couple in zip(listed.pairs, apart, strict=True) for pair in couple]
+        return listed.model_copy(update={"task": self.task, "pairs": both})
+
+    def _apart(self, pair: PairTruth, places: dict[str, list[PairTruth]]) -> PairTruth:
+        """Return image 0 of a pair with an image of another place, drawn by the pair's name."""
+        own = self.source.place(pair)
+        others = [other for place, pairs in places.items() if place != own for other in pairs]
+        if not others:
+            raise DataError(f"all pairs of {self.params.of} show {own}; negatives need a second place")
+        other = others[rng(self.params.seed, pair.name).integers(len(others))]
+        return pair.model_copy(
+            update={
+                "name": f"{pair.name}-apart",
+                "image1": other.image1,
+                "sha1": other.sha1,
+                "size1": other.size1,
+                "K1": other.K1,
+                "T_0to1": None,
+                "H_0to1": None,
+            }
+        )
