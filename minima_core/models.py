@@ -42,13 +42,15 @@ _SEMIDENSE = {"size": "full", "long_side": 640, "max_keypoints": 10000, "thresho
 PUBLISHED_MODELS |= {
     "loftr": ("loftr", {**_SEMIDENSE, "positions": "buggy", "published": "outdoor"}),
     "minima-loftr": ("loftr", {**_SEMIDENSE, "positions": "fixed", "published": "minima"}),
-    "eloftr": ("eloftr", _SEMIDENSE),
+    "eloftr": ("eloftr", {**_SEMIDENSE, "published": "outdoor"}),
+    "minima-eloftr": ("eloftr", {**_SEMIDENSE, "published": "minima"}),
 }
 _ROMA = {"width": "full", "long_side": 640, "max_keypoints": 10000, "coarse_side": 560, "fine_side": 864}
 PUBLISHED_MODELS |= {
     "roma": ("roma", {**_ROMA, "threshold": 0.05, "published": "outdoor"}),
     "minima-roma": ("roma", {**_ROMA, "threshold": 0.05, "published": "minima"}),
 }
+PUBLISHED_MODELS["sift"] = ("sift", {"long_side": 1024, "max_keypoints": 2048, "ratio": 0.8})
 _NAMES = f"{REGISTRY}NAME@ALIAS, or one of {', '.join(sorted(PUBLISHED_MODELS))}"
 Picture = str | Path | np.ndarray | torch.Tensor
 

@@ -145,6 +145,7 @@ PUBLISHED: dict[str, Published] = {
         ask="Google Drive folder that github.com/zju3dv/LoFTR links to",
     ),
     "minima_loftr.ckpt": Published(("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_loftr.ckpt",)),
+    "minima_eloftr.ckpt": Published(("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_eloftr.ckpt",)),
     "roma_outdoor.pth": Published(
         ("https://github.com/Parskatt/storage/releases/download/roma/roma_outdoor.pth",), licence=MIT
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import torch
 from torch import nn
@@ -88,6 +88,22 @@ class Matcher(nn.Module, ABC):
     def __init__(self, params: Any) -> None:
         super().__init__()
         self.params = params
+        self._momentum: dict[str, float] = {}  # of batch statistics, as the networks were made
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, and let batch statistics begin as the plain mean of what the first batches show.
+
+        They start at mean 0 and variance 1, which at the usual momentum stays in them for a hundred steps: a short
+        training from random weights would be judged and used with statistics that are not those of its features.
+        """
+        super().train(mode)
+        for name, norm in self.named_modules():
+            if isinstance(norm, nn.BatchNorm2d) and norm.training and norm.momentum is not None:
+                usual = self._momentum.setdefault(name, norm.momentum)
+                batch = int(norm.num_batches_tracked or 0) + 1
+                # one over the number of the batch, in powers of two: torch.compile compiles anew for each value
+                norm.momentum = max(usual, 0.5 ** (batch.bit_length() - 1))
+        return self
 
     @property
     def size_multiple(self) -> int:
@@ -125,7 +141,7 @@ class Matcher(nn.Module, ABC):
         """
         if image.ndim != 3 or image.shape[0] != 3 or not bool(image.isfinite().all()):
             raise DataError(f"an image of shape (3, H, W) with finite values expected, not {tuple(image.shape)}")
-        device = next(self.parameters()).device
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))  # some have no weights
         small, scale = resize(image.to(device), long_side or self.params.long_side, self.size_multiple)
         number = max_keypoints or self.params.max_keypoints
         features = None if textureless(small) else self.eval()._extract(small, number)

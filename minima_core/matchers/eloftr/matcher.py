@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from minima_core import weights
 from minima_core.errors import WeightsError
 from minima_core.licences import Licence
-from minima_core.matchers._semidense import gray, load_strictly, mutual_matches, recall, to_refine
+from minima_core.matchers._semidense import gray, load_strictly, mutual_matches, recall, to_refine, unwrapped
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.matchers.eloftr.loss import PART_WEIGHT, fine_losses, fine_targets
 from minima_core.matchers.eloftr.network import (
@@ -20,12 +22,13 @@ from minima_core.matchers.eloftr.network import (
     Size,
     best_pixels,
     build,
+    convert,
     match_cells,
     pixel_offset,
     refine,
     subpixel,
 )
-from minima_core.published import REPOSITORIES
+from minima_core.published import PUBLISHED, REPOSITORIES
 from minima_core.supervision.coarse import CELL, cell_points, coarse_targets, focal_loss
 from minima_core.types import Matches
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from minima_core.data.pairs import PairSource
 
 REPOSITORY = "efficientloftr"
+MINIMA_FILE = "minima_eloftr.ckpt"
 BORDER = 2  # cells at an image's edge that are not matched
 
 
@@ -44,6 +48,7 @@ class EfficientLoFTR(Matcher):
         """Settings, ``matcher.eloftr`` in params.yaml."""
 
         size: Size
+        published: Literal["outdoor", "minima"]  # the weights that load_published takes
         long_side: Annotated[int, Field(ge=96, multiple_of=MULTIPLE)]  # also the side of training images
         max_keypoints: Annotated[int, Field(ge=1)]  # matches; the surest are kept
         threshold: Annotated[float, Field(ge=0, lt=1)]  # least probability of a match
@@ -60,12 +65,12 @@ class EfficientLoFTR(Matcher):
         return MULTIPLE
 
     def load_published(self) -> Provenance:
-        """Load the authors' weights from the Hugging Face hub."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
+        """Load the official weights: the authors' from the Hugging Face hub, or MINIMA's own file."""
         if self.params.size != "full":
             raise WeightsError(f"no weights of size {self.params.size} are published; set matcher.eloftr.size: full")
+        if self.params.published == "minima":
+            load_strictly(self.network, convert(unwrapped(weights.load(MINIMA_FILE))), MINIMA_FILE)
+            return Provenance({MINIMA_FILE: PUBLISHED[MINIMA_FILE].sha256}, self.terms())
         path = weights.fetch_repository(REPOSITORY) / "model.safetensors"
         try:
             state = load_file(path)
@@ -76,7 +81,9 @@ class EfficientLoFTR(Matcher):
         return Provenance({f"{entry.repo}@{entry.revision}": ""}, self.terms())
 
     def terms(self) -> Licence:
-        """Return the licence of the authors' weights."""
+        """Return the licence of the weights that ``published`` names."""
+        if self.params.published == "minima":
+            return PUBLISHED[MINIMA_FILE].licence
         return REPOSITORIES[REPOSITORY].licence
 
     def _match(self, image0: torch.Tensor, image1: torch.Tensor, max_keypoints: int) -> Matches:

@@ -8,6 +8,7 @@ axis. Its layers are right, and the parts of its forward that are agree with our
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,10 +31,61 @@ _SMALL: dict[str, Any] = {
 
 
 def build(size: Size) -> nn.Module:
-    """Return the network with random weights; ``"small"`` is for training on a CPU and has no published weights."""
+    """Return the network with random weights; ``"small"`` is for training on a CPU and has no published weights.
+
+    The convolutions start as the authors' do. Those of transformers start near zero: features of a variance far below
+    what batch normalisation can tell from none.
+    """
     from transformers import EfficientLoFTRConfig, EfficientLoFTRForKeypointMatching  # takes seconds
 
-    return EfficientLoFTRForKeypointMatching(EfficientLoFTRConfig(**(_SMALL if size == "small" else {})))
+    net = EfficientLoFTRForKeypointMatching(EfficientLoFTRConfig(**(_SMALL if size == "small" else {})))
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.ones_(part.weight)
+        elif isinstance(part, nn.Conv2d) and part.groups == 1:  # those that gather tokens for attention are not meant
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+    return net
+
+
+_ATTENTION = r"loftr_coarse\.layers\.(\d+)\."  # self-attention and cross-attention by turns
+_AUTHORS_NAMES: tuple[tuple[str, str], ...] = (  # patterns of theirs, what transformers calls it
+    (r"backbone\.layer0\.", "backbone.layer0.0."),
+    (r"backbone\.layer(\d)\.(\d+)\.", r"efficientloftr.backbone.stages.\1.blocks.\2."),
+    (r"\brbr_dense\.", "conv1."),
+    (r"\brbr_1x1\.", "conv2."),
+    (r"\b(conv[12])\.bn\.", r"\1.norm."),
+    (r"\brbr_identity\.", "identity."),
+    (_ATTENTION + r"aggregate\.", r"loftr_coarse.layers.\1.aggregation.q_aggregation."),
+    (_ATTENTION + r"norm1\.", r"loftr_coarse.layers.\1.aggregation.norm."),
+    (_ATTENTION + r"([qkv])_proj\.", r"loftr_coarse.layers.\1.attention.\2_proj."),
+    (_ATTENTION + r"merge\.", r"loftr_coarse.layers.\1.attention.o_proj."),
+    (_ATTENTION + r"mlp\.0\.", r"loftr_coarse.layers.\1.mlp.fc1."),
+    (_ATTENTION + r"mlp\.2\.", r"loftr_coarse.layers.\1.mlp.fc2."),
+    (_ATTENTION + r"norm2\.", r"loftr_coarse.layers.\1.mlp.layer_norm."),
+    (r"fine_preprocess\.layer3_outconv\.", "refinement_layer.out_conv."),
+    (r"fine_preprocess\.layer2_", "refinement_layer.out_conv_layers.0."),
+    (r"fine_preprocess\.layer1_", "refinement_layer.out_conv_layers.1."),
+    (r"\boutconv\.", "out_conv1."),
+    (r"\boutconv2\.0\.", "out_conv2."),
+    (r"\boutconv2\.1\.", "batch_norm."),
+    (r"\boutconv2\.3\.", "out_conv3."),
+)
+
+
+def convert(published: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return weights under their authors' names under those of transformers."""
+    return {_renamed(name): tensor for name, tensor in published.items()}
+
+
+def _renamed(name: str) -> str:
+    for theirs, ours in _AUTHORS_NAMES:
+        name = re.sub(theirs, ours, name)
+
+    def turn(layer: re.Match[str]) -> str:
+        kind = "cross" if int(layer[1]) % 2 else "self"
+        return f"efficientloftr.local_feature_transformer.layers.{int(layer[1]) // 2}.{kind}_attention."
+
+    return re.sub(_ATTENTION, turn, name)
 
 
 @dataclass(frozen=True)

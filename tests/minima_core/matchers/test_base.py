@@ -71,6 +71,22 @@ def test_an_image_without_texture_has_no_matches():
     assert len(Brightest().match(torch.full((3, 20, 30), 0.5), image(0, (30, 20)))) == 0
 
 
+def test_batch_statistics_begin_as_those_of_the_first_batches():
+    """Two batches are averaged evenly, and later ones count as the network was made to count them."""
+    matcher = Brightest()
+    matcher.norm = torch.nn.BatchNorm2d(1, momentum=0.3)
+    batches = [torch.full((1, 1, 2, 2), value) for value in (4.0, 8.0)]
+    for batch in batches:
+        matcher.train().norm(batch)
+    assert float(matcher.norm.running_mean) == 6 and float(matcher.norm.running_var) == 0
+    matcher.eval().train()
+    assert matcher.norm.momentum == 0.5
+    matcher.norm.num_batches_tracked += 100
+    assert matcher.train().norm.momentum == 0.3
+    matcher.norm.eval()
+    assert not matcher.norm.training
+
+
 @pytest.mark.parametrize("bad", [torch.rand(1, 8, 8), torch.rand(8, 8), torch.full((3, 8, 8), float("nan"))])
 def test_what_is_no_image_is_refused(bad):
     with pytest.raises(DataError, match="an image of shape"):

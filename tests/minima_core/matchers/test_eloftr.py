@@ -22,18 +22,14 @@ from minima_core.matchers.eloftr.network import Fine, match_cells, pixel_offset,
 from minima_core.models import create
 from minima_core.supervision.coarse import cell_points, coarse_targets
 
-SETTINGS = {"size": "small", "long_side": 96, "max_keypoints": 500, "threshold": 0.0}
+SETTINGS = {"size": "small", "published": "outdoor", "long_side": 96, "max_keypoints": 500, "threshold": 0.0}
 
 
 def matcher(**changes):
     torch.manual_seed(0)
     made = create("eloftr", SETTINGS | changes, "test")
-    for module in made.modules():  # transformers starts them near zero, where every place looks alike
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.ones_(module.weight)
-            module.momentum = 1.0
     with torch.no_grad():  # statistics of a picture, or features are nearly constant
-        made.network.efficientloftr(gray(torch.stack([picture(), picture(seed=1)]))[None])
+        made.train().network.efficientloftr(gray(torch.stack([picture(), picture(seed=1)]))[None])
     return made.eval()
 
 
@@ -130,6 +126,62 @@ def test_weights_load_strictly(monkeypatch, tmp_path, net):
         matcher().load_published()
 
 
+def authors_names(stages=(1, 1, 1, 1), layers=2):
+    """Yield every name of the authors' network beside that of transformers, parameter names left out."""
+    for s, blocks in enumerate(stages):
+        for b in range(blocks):
+            theirs, ours = (
+                f"backbone.layer{s}." + (f"{b}." if s else ""),
+                f"efficientloftr.backbone.stages.{s}.blocks.{b}.",
+            )
+            yield theirs + "rbr_identity", ours + "identity"
+            for branch, conv in (("rbr_dense", "conv1"), ("rbr_1x1", "conv2")):
+                yield f"{theirs}{branch}.conv", f"{ours}{conv}.conv"
+                yield f"{theirs}{branch}.bn", f"{ours}{conv}.norm"
+    parts = {
+        "aggregate": "aggregation.q_aggregation",
+        "norm1": "aggregation.norm",
+        "q_proj": "attention.q_proj",
+        "k_proj": "attention.k_proj",
+        "v_proj": "attention.v_proj",
+        "merge": "attention.o_proj",
+        "mlp.0": "mlp.fc1",
+        "mlp.2": "mlp.fc2",
+        "norm2": "mlp.layer_norm",
+    }
+    for n in range(layers):
+        for m, kind in enumerate(("self", "cross")):
+            for theirs, ours in parts.items():
+                yield (
+                    f"loftr_coarse.layers.{2 * n + m}.{theirs}",
+                    f"efficientloftr.local_feature_transformer.layers.{n}.{kind}_attention.{ours}",
+                )
+    yield "fine_preprocess.layer3_outconv", "refinement_layer.out_conv"
+    for n, layer in enumerate(("layer2", "layer1")):
+        ours = f"refinement_layer.out_conv_layers.{n}."
+        yield f"fine_preprocess.{layer}_outconv", ours + "out_conv1"
+        for place, part in ((0, "out_conv2"), (1, "batch_norm"), (3, "out_conv3")):
+            yield f"fine_preprocess.{layer}_outconv2.{place}", ours + part
+
+
+def test_minimas_weights_load_by_their_authors_names(monkeypatch, net):
+    names = {ours: theirs for theirs, ours in authors_names()}
+    state = {}
+    for name, value in net.state_dict().items():
+        module, _, parameter = name.rpartition(".")
+        state[f"matcher.{names[module]}.{parameter}"] = value + 1
+    other = matcher(published="minima")
+    object.__setattr__(other.params, "size", "full")
+    monkeypatch.setattr(weights, "load", lambda name: {"state_dict": state})
+    assert other.load_published().source.keys() == {"minima_eloftr.ckpt"}
+    assert all(torch.equal(value, net.state_dict()[name] + 1) for name, value in other.network.state_dict().items())
+    del state["matcher.loftr_coarse.layers.3.merge.weight"]
+    with pytest.raises(
+        WeightsError, match=r"minima_eloftr\.ckpt does not fit the network .*layers\.1\.cross_attention"
+    ):
+        other.load_published()
+
+
 def test_fine_targets_of_a_plane_lie_where_it_moved(data):
     data = ImagePairs(data.pairs, side=128, fit="pad", multiple=32)
     batch = batch_of(data, 1)  # the wall moves 5 px of 192, 10 / 3 of 128
@@ -165,6 +217,26 @@ def test_a_few_steps_lower_the_loss(data):
         values.append(float(losses.total.detach()))
     assert values[-1] < 0.8 * values[0]
     assert set(losses.parts) == {"coarse", "pixel", "part", "recall"}
+
+
+def test_a_short_training_leaves_a_matcher_that_matches(data):
+    """Statistics that still hold what they began with made one that found nothing, whatever its training said."""
+    torch.manual_seed(0)
+    made = create("eloftr", SETTINGS | {"threshold": 0.2}, "test")
+    optimiser = torch.optim.AdamW(made.trainable(), lr=1e-3)
+    for step in range(20):
+        losses = made.train().loss(
+            data.collate([data.sample(Item((step + k) % len(data.pairs), "rgb", "rgb")) for k in (0, 1)])
+        )
+        optimiser.zero_grad()
+        losses.total.backward()
+        optimiser.step()
+    batch = batch_of(data)
+    with torch.no_grad():
+        trained, used = (made.train(mode).loss(batch).parts for mode in (True, False))
+    assert used["recall"] > 0.7 * trained["recall"] > 0.1
+    found = made.match(batch.image0[0], batch.image1[0])
+    assert len(found) > 10
 
 
 def test_batch_without_truth_costs_nothing(data):
