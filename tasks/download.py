@@ -15,7 +15,17 @@ from tasks.stage import Args, Input, Output, execution, run
 
 logger = logging.getLogger(__name__)
 # what decides the raw scenes
-CODE = ("data/datasets", "data/index.py", "data/materials.py", "geometry", "io", "manifest.py", "random.py")
+CODE = (
+    "acquire",
+    "data/datasets",
+    "data/importers",
+    "data/index.py",
+    "data/materials.py",
+    "geometry",
+    "io",
+    "manifest.py",
+    "random.py",
+)
 
 
 class DownloadArgs(Args):
@@ -45,14 +55,14 @@ def main(args: DownloadArgs) -> DownloadReport:
             settings=settings_digest(dataset),
         )
         manifest.save(folder)
-    images = sum(1 for _ in args.out.glob("*/dense*/imgs/*.jpg"))
-    scenes = sum(1 for path in args.out.iterdir() if path.is_dir())
-    logger.info("%s: %d images in %d scenes", name, images, scenes)
+    images = list(args.out.glob("*/dense*/imgs/*"))
+    scenes = len({path.parents[2] for path in images})
+    logger.info("%s: %d images in %d scenes", name, len(images), scenes)
     return DownloadReport(
         dataset=name,
         licence=dataset.licence,
         scenes=scenes,
-        images=images,
+        images=len(images),
         seconds=round(time.monotonic() - start, 1),
     )
 

@@ -24,7 +24,7 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
 class File(Section):
-    """A file of a source; ``about`` and ``unpacked`` are bytes, roughly."""
+    """A file of a source, for the folder ``into``; ``about`` and ``unpacked`` are bytes, roughly."""
 
     name: str
     urls: tuple[str, ...]
@@ -32,6 +32,7 @@ class File(Section):
     digest: str = ""
     about: int = 0
     unpacked: int = 0
+    into: str = ""
 
     def remote(self, mirrors: Sequence[str] = ()) -> Remote:
         """Return the file at its official addresses, mirrors before them: folders, or addresses of folders, have it."""
@@ -139,13 +140,15 @@ def bring_files(name: str, files: Sequence[File], folder: Path, mirrors: Sequenc
     folder.mkdir(parents=True, exist_ok=True)
     archives = []
     for file, remote in remotes.items():
+        place = folder / file.into
         if file.name.endswith(ARCHIVES):
-            archives.append(fetch(remote, downloads()))
-        elif (path := fetch(remote, folder)).parent != folder:
-            shutil.copyfile(path, folder / file.name)
-    for archive in archives:
-        unpack(archive, folder)
-    for archive in archives:
+            archives.append((fetch(remote, downloads()), place))
+        elif (path := fetch(remote, place)).parent != place:
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place / file.name)
+    for archive, place in archives:
+        unpack(archive, place)
+    for archive, _ in archives:
         forget(archive)
 
 

@@ -70,6 +70,16 @@ def test_a_mirror_folder_comes_before_the_official_address(tmp_path):
     fetch_source("megadepth_index_glue_factory", tmp_path / "out")  # asks for nothing
 
 
+def test_archives_of_the_same_names_go_into_folders_of_their_own(tmp_path):
+    names = [file.name for file in source("megadepth_1500_syn").files]
+    for name in names:
+        archive(tmp_path / "disk" / name, "Undistorted_SfM/0015/images/a.png")
+    fetch_source("megadepth_1500_syn", tmp_path / "out", mirrors=[str(tmp_path / "disk")])
+    found = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png"))
+    modalities = ("depth", "event", "infrared", "normal", "paint", "sketch")
+    assert found == [f"{modality}/Undistorted_SfM/0015/images/a.png" for modality in modalities]
+
+
 def test_a_wrong_file_of_a_mirror_is_refused(tmp_path):
     mirror = archive(tmp_path / "val.tar.gz")
     with pytest.raises(DataError, match=r"val\.tar\.gz: has md5 .*, 5c895d09201b88973c8fe4552a67dd85 expected"):

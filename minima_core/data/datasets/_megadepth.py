@@ -1,0 +1,181 @@
+"""MegaDepth's files: how its scenes come here, each whole or not at all, and which depth maps can be used."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from collections import Counter
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+import h5py
+import numpy as np
+
+from minima_core.acquire.archives import unpack
+from minima_core.acquire.sources import downloads, forget, source
+from minima_core.acquire.transfer import Remote, fetch, local_path, require_space
+from minima_core.errors import DataError
+from minima_core.io.atomic import UNFINISHED, write_json
+from minima_core.io.images import SUFFIXES, image_size
+
+ARCHIVE = source("megadepth").files[0]
+ALL_SCENES = 196
+TREES = ("", "MegaDepth_v1", "phoenix/S6/zl548/MegaDepth_v1", "train/phoenix/S6/zl548/MegaDepth_v1")
+ABSENT = "absent.json"  # beside the scenes: those that no source has
+LEFT_OUT = "left_out.json"  # in a scene's folder, written last: depth maps that cannot be used, and why
+DENSE = re.compile(r"dense\d+")
+LABELS = 8  # a map of at most this many different values holds labels, not distances
+logger = logging.getLogger(__name__)
+
+
+def bring_scenes(root: Path, wanted: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """Bring scenes to ``root/<scene>/dense<k>/{imgs,depths}`` and return those that no source has.
+
+    A source is a folder that holds MegaDepth's tree, an archive of that tree, or archives of one scene each: a path or
+    an address with ``{scene}`` in it. What the first does not have comes from the next.
+
+    Raises:
+        DataError: if none of the sources can be used, or the disk is too small.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for where in sources:
+        missing = _missing(root, wanted)
+        if not missing or missing == _absent(root):
+            break
+        try:
+            _bring(where, root, missing)
+        except DataError as error:
+            logger.warning("%s", error)
+            failures.append(str(error))
+    missing = _missing(root, wanted)
+    if missing == list(wanted) and failures:
+        raise DataError(f"cannot get MegaDepth: {'; '.join(failures)}")
+    if not failures:
+        write_json(root / ABSENT, missing)
+    return missing
+
+
+def _absent(root: Path) -> list[str]:
+    """Return the scenes that an earlier run looked for in every source, so that none is read for them again."""
+    path = root / ABSENT
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def _missing(root: Path, wanted: Sequence[str]) -> list[str]:
+    return [scene for scene in wanted if not (root / scene).is_dir()]
+
+
+def _bring(where: str, root: Path, missing: Sequence[str]) -> None:
+    path = local_path(where)
+    if "{scene}" in where:
+        failures = []
+        for scene in missing:
+            try:
+                _unpack(where.format(scene=scene), root, [scene])
+            except DataError as error:
+                failures.append(str(error))
+        if failures:
+            raise DataError(f"{len(failures)} of {len(missing)} scenes could not be had, the first: {failures[0]}")
+    elif path is not None and path.is_dir():
+        _copy(path, root, missing)
+    else:
+        _unpack(where, root, missing)
+
+
+def _unpack(url: str, root: Path, scenes: Sequence[str]) -> None:
+    official = url in ARCHIVE.urls
+    if official:
+        unpacked = round(ARCHIVE.unpacked * len(scenes) / ALL_SCENES)
+        require_space(root, unpacked, f"{len(scenes)} scenes of MegaDepth")
+        require_space(downloads(), ARCHIVE.about, f"the archive of all of MegaDepth, beside {len(scenes)} scenes,")
+    name = PurePosixPath(unquote(urlsplit(url).path)).name
+    archive = fetch(Remote(name, (url,)), downloads())
+    unpack(archive, root, lambda path: _place(path, scenes))
+    forget(archive)
+
+
+def _place(path: PurePosixPath, scenes: Sequence[str]) -> PurePosixPath | None:
+    """Return where a member of an archive goes: images and depth maps of the scenes asked for."""
+    parts = path.parts[-4:]
+    if len(parts) < 3 or not DENSE.fullmatch(parts[-3]) or parts[-2] not in {"imgs", "depths"}:
+        return None
+    if len(parts) == 3:  # an archive of one scene that does not name it
+        return PurePosixPath(scenes[0], *parts) if len(scenes) == 1 else None
+    return PurePosixPath(*parts) if parts[0] in scenes else None
+
+
+def _copy(folder: Path, root: Path, scenes: Sequence[str]) -> None:
+    """Copy scenes out of a folder: nothing that is made from them points outside the checkout."""
+    found = {scene: place for scene in scenes for tree in TREES if (place := folder / tree / scene).is_dir()}
+    if not found:
+        raise DataError(
+            f"{folder} holds none of the scenes {', '.join(scenes[:3])} … of MegaDepth, looked for {TREES[2]}"
+        )
+    files = {
+        scene: sorted(p for p in place.glob("dense*/*/*") if p.parent.name in {"imgs", "depths"})
+        for scene, place in found.items()
+    }
+    require_space(root, sum(p.stat().st_size for paths in files.values() for p in paths), "copying MegaDepth's scenes")
+    for scene, paths in files.items():
+        building = root / f".{scene}{UNFINISHED}"
+        for path in paths:
+            target = building / path.relative_to(found[scene])
+            if not (target.is_file() and target.stat().st_size == path.stat().st_size):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        if paths:
+            building.replace(root / scene)
+
+
+def sift(job: tuple[Path, str]) -> None:
+    """Write down which depth maps of a scene cannot be used, unless an earlier run did."""
+    root, scene = job
+    folder = root / scene
+    if (folder / LEFT_OUT).is_file():
+        return
+    reasons = {}
+    for dense in sorted(p for p in folder.iterdir() if DENSE.fullmatch(p.name)):
+        images = {p.stem: p for p in sorted((dense / "imgs").glob("*")) if p.suffix.lower() in SUFFIXES}
+        if not images:
+            logger.warning("%s/%s holds no images; it is left out", scene, dense.name)
+        for path in sorted((dense / "depths").glob("*.h5")):
+            if reason := depth_problem(path, images.get(path.stem)):
+                reasons[path.relative_to(root).as_posix()] = reason
+    if reasons:
+        logger.info("scene %s: left out %s", scene, dict(Counter(reasons.values())))
+    write_json(folder / LEFT_OUT, reasons)
+
+
+def left_out(root: Path, scene: str) -> Collection[str]:
+    """Return the depth maps of a scene that cannot be used."""
+    try:
+        found: dict[str, str] = json.loads((root / scene / LEFT_OUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {root / scene / LEFT_OUT} ({error}); bring the scene again") from None
+    return found.keys()
+
+
+def depth_problem(path: Path, image: Path | None) -> str:
+    """Return why a depth map cannot supervise anything, "" where it can."""
+    if image is None:
+        return "no image of that name"
+    try:
+        with h5py.File(path, "r") as file:
+            depth = np.asarray(file["depth"], np.float32)
+        size = image_size(image)
+    except (OSError, KeyError, ValueError, DataError):
+        return "damaged"
+    if depth.ndim != 2 or not np.isfinite(depth).all():
+        return "no depth map"
+    if depth.shape != (size[1], size[0]):
+        return "another size than its image"
+    return "ordinal" if is_ordinal(depth) else "" if depth.any() else "empty"
+
+
+def is_ordinal(depth: np.ndarray) -> bool:
+    """Say whether an (H, W) map orders regions (-1 for nearer, say) instead of telling their distance."""
+    return bool(depth.min(initial=0) < 0) or 1 < len(np.unique(depth[depth != 0])) <= LABELS
