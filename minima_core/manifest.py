@@ -146,6 +146,7 @@ class ModelCard(Record):
     training: dict[str, Any] = {}  # settings of the training that made it; empty where weights were adopted
     seed: int | None = None
     source: dict[str, str] = {}  # official files it came from -> sha256
+    attribution: list[str] = []  # whose pictures it learned from, where their licences ask that this is said
     data_digest: str | None = None  # of the certificate it was trained under
     parent: str | None = None  # digest of the parent's card
     weights_sha256: str

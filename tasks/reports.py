@@ -75,7 +75,7 @@ class ValidationReport(_Report):
 class TrainingReport(_Report):
     """A matcher was adopted, pre-trained or fine-tuned."""
 
-    stage: Literal["pretrain", "finetune"]
+    stage: Literal["pretrain", "finetune", "finetune_joint"]
     matcher: str
     steps: int
     skipped_steps: int

@@ -16,6 +16,7 @@ from minima_core.matchers.base import MATCHERS
 from minima_core.synthesis.base import MODALITIES
 from minima_core.synthesis.gate import Params as Gate
 from minima_core.training.infrared import InfraredTraining
+from minima_core.training.joint import JointTraining
 from minima_core.training.loop import TrainingParams
 from minima_core.training.painter import PainterTraining
 from tasks.pretrain import Pretrain
@@ -33,6 +34,7 @@ SECTIONS = {
     "gate": Gate,
     "infrared_training": InfraredTraining,
     "painter_training": PainterTraining,
+    "joint_training": JointTraining,
     "validation": Validation,
     "promotion": Promotion,
     **{f"evaluation.{name}": Evaluation for name in PARAMS["evaluation"]},

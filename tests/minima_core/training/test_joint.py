@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from joint_settings import JOINT
 from skimage import data
 
 from minima_core.errors import DataError
@@ -14,34 +15,6 @@ from minima_core.training import checkpoint
 from minima_core.training.joint import Album, Joint, JointTraining, draw, fit_joint
 from minima_core.types import IGNORE, RGB
 
-SETTINGS = {
-    "steps": 6,
-    "batch": 2,
-    "view": (160, 128),
-    "keypoints": (48, 64),
-    "points": 48,
-    "lr_extractor": 1e-4,
-    "lr_matcher": 3e-4,
-    "warmup": 0,
-    "decay_from": 0.5,
-    "decay_to": 0.5,
-    "clip": 1.0,
-    "rgb_share": 0.2,
-    "any_share": 0.3,
-    "tone_share": 0.3,
-    "scale": (0.6, 1.0),
-    "rotation": 20,
-    "perspective": 0.1,
-    "temperature": 0.05,
-    "weights": {"keypoint": 1, "anchor": 1, "contrast": 1, "reliability": 0.5, "matcher": 1},
-    "validation_pairs": 4,
-    "validate_every": 3,
-    "checkpoint_every": 3,
-    "log_every": 1,
-    "max_skipped": 0,
-    "precision": "float32",
-    "threads": 1,
-}
 XFEAT = {"extractor": "xfeat", "long_side": 256, "max_keypoints": 64, "filter_threshold": 0.1}
 
 
@@ -54,7 +27,7 @@ def album():
 
 
 def test_views_lie_where_the_homography_says(album):
-    batch = draw(album, JointTraining(**SETTINGS), seed=0, step=0)
+    batch = draw(album, JointTraining(**JOINT), seed=0, step=0)
     for b in range(2):
         first, second = (batch.twins[k].permute(1, 2, 0).numpy() for k in (b, b + 2))
         warped = cv2.warpPerspective(first, batch.H_0to1[b].numpy(), (160, 128))
@@ -65,7 +38,7 @@ def test_views_lie_where_the_homography_says(album):
 
 
 def test_a_step_is_drawn_from_its_seed_and_number(album):
-    params = JointTraining(**SETTINGS)
+    params = JointTraining(**JOINT)
     one, same, other = (draw(album, params, seed=0, step=k) for k in (3, 3, 4))
     assert torch.equal(one.views, same.views)
     assert not torch.equal(one.H_0to1, other.H_0to1)
@@ -92,7 +65,7 @@ def test_training_moves_the_extractor_too_and_resumes(album, tmp_path):
     def trained(scratch, steps):
         matcher = create("lightglue", XFEAT, "test")
         matcher.load_state_dict(start)
-        params = JointTraining(**SETTINGS | {"decay_from": 1.0, "steps": steps})
+        params = JointTraining(**JOINT | {"decay_from": 1.0, "steps": steps})
         fitted = fit_joint(matcher, album, album, params, seed=0, tracker=NullTracker(), scratch=scratch)
         _, last, _ = checkpoint.load(scratch)
         return last, fitted
@@ -108,4 +81,4 @@ def test_training_moves_the_extractor_too_and_resumes(album, tmp_path):
 
 def test_other_extractors_are_refused():
     with pytest.raises(DataError, match="xfeat"):
-        Joint(create("lightglue", XFEAT | {"extractor": "disk"}, "test"), JointTraining(**SETTINGS))
+        Joint(create("lightglue", XFEAT | {"extractor": "disk"}, "test"), JointTraining(**JOINT))

@@ -1,0 +1,139 @@
+"""Stage: XFeat and its LightGlue learn modalities together, from the pictures of any number of certified data sets."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from minima_core import licences
+from minima_core.config import digest, read_section, read_value
+from minima_core.data.datasets.base import RawDataset
+from minima_core.data.pairs import PairSource
+from minima_core.errors import DataError, TrainingError
+from minima_core.io.atomic import scratch_folder
+from minima_core.licences import Licence, named
+from minima_core.manifest import Certificate, ModalityManifest, ModelCard, Split, file_sha256
+from minima_core.matchers.lightglue import LightGlue
+from minima_core.models import read_model, save_model
+from minima_core.training.joint import JointTraining, fit_joint, read_album
+from minima_core.training.loop import summary
+from minima_core.training.run import certified, save_curves, training_code
+from minima_core.training.steps import Fitted
+from tasks.reports import TrainingReport
+from tasks.stage import Args, Input, Output, execution, remove_when_done, run
+
+
+class FinetuneJointArgs(Args):
+    """The parent model, a folder of data sets (each with raw, index, modalities, certificate), where the model goes."""
+
+    parent: Input
+    data: Input
+    out: Output
+
+
+def main(args: FinetuneJointArgs) -> TrainingReport:
+    """Train XFeat and its LightGlue on warped pictures in two modalities; a killed run continues where it was."""
+    from tasks.tracking import stage_run
+
+    began = time.monotonic()
+    params, seed = read_section("joint_training", JointTraining), int(read_value("seed"))
+    data_sets = find_data_sets(args.data)
+    matcher, parent = read_model(args.parent)
+    if not isinstance(matcher, LightGlue):
+        raise TrainingError(f"{args.parent} is a {parent.matcher}; give a lightglue model on xfeat")
+    record = {"seed": seed, "matcher": {parent.matcher: parent.params}, "joint": params.model_dump(mode="json")}
+    inputs = {"parent": args.parent} | {name: folder / "index" for name, folder in data_sets.items()}
+    scratch = scratch_folder("finetune_joint", _key(parent, data_sets, params, seed))
+    with stage_run("finetune_joint", params=record, inputs=inputs, parent_card=parent.digest()) as tracker:
+        fitted = fit_joint(
+            matcher.to(execution().torch_device),
+            *(read_album([_source(folder, split) for folder in data_sets.values()]) for split in ("train", "val")),
+            params,
+            seed=seed,
+            tracker=tracker,
+            scratch=scratch,
+        )
+        card = save_model(args.out, matcher, _card(parent, data_sets, params, seed, fitted))
+        save_curves(args.out, fitted)
+        remove_when_done(scratch)  # a forced rerun is to train again
+        tracker.artifact(args.out / ModelCard.FILE)
+        tracker.tags(card.tags())
+    return TrainingReport(
+        stage="finetune_joint",
+        matcher=card.matcher,
+        steps=fitted.steps,
+        skipped_steps=fitted.skipped,
+        final=fitted.final,
+        seconds=time.monotonic() - began,
+        card_digest=card.digest(),
+        weights_sha256=card.weights_sha256,
+    )
+
+
+def find_data_sets(folder: Path) -> dict[str, Path]:
+    """Return the data sets of a folder by name.
+
+    Raises:
+        DataError: if there is none, or one lacks a part.
+    """
+    found = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()} if folder.is_dir() else {}
+    if not found:
+        raise DataError(f"no data set in {folder}; it holds folders, each with raw, index, modalities and certificate")
+    for path in found.values():
+        for part in ("raw", "index", "modalities", "certificate"):
+            if not (path / part).is_dir():
+                raise DataError(f"no folder {path / part}; copy it from the data folder of a checkout whose stages ran")
+    return found
+
+
+def _certificate(folder: Path) -> Certificate:
+    return certified(folder / "certificate", folder / "index", folder / "modalities")
+
+
+def _source(folder: Path, split: Split) -> PairSource:
+    names = _certificate(folder).modalities
+    return PairSource(folder / "index", folder / "raw", folder / "modalities", split=split, names=names)
+
+
+def _certificates(data_sets: dict[str, Path]) -> str:
+    """Return a digest of what was certified."""
+    return digest({name: file_sha256(folder / "certificate" / Certificate.FILE) for name, folder in data_sets.items()})
+
+
+def _key(parent: ModelCard, data_sets: dict[str, Path], params: JointTraining, seed: int) -> str:
+    settings = params.model_dump(mode="json")
+    return digest([parent.digest(), settings, seed, _certificates(data_sets), training_code(parent.matcher)])
+
+
+def _card(parent: ModelCard, data_sets: dict[str, Path], params: JointTraining, seed: int, fitted: Fitted) -> ModelCard:
+    raw = [RawDataset.load(folder / "raw") for folder in data_sets.values()]
+    made = [
+        ModalityManifest.load(folder / "modalities" / name)
+        for folder in data_sets.values()
+        for name in _certificate(folder).modalities
+    ]
+    terms = licences.combine(
+        [
+            Licence(parent.licence, parent.commercial),
+            *(named(data.licence) for data in raw),
+            *(Licence(manifest.licence, manifest.commercial) for manifest in made),
+        ]
+    )
+    return ModelCard(
+        matcher=parent.matcher,
+        stage="finetuned",
+        params=parent.params,
+        training={"data_sets": list(data_sets), **params.model_dump(mode="json"), **summary(fitted)},
+        seed=seed,
+        source=parent.source,
+        attribution=list(dict.fromkeys(line for data in raw for line in data.attribution)),
+        data_digest=_certificates(data_sets),
+        parent=parent.digest(),
+        weights_sha256="",  # known once they are written
+        licence=terms.name,
+        commercial=terms.commercial,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

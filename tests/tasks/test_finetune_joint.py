@@ -1,0 +1,86 @@
+"""The stage that trains XFeat and its LightGlue together, from folders of certified data to a model that names them."""
+
+import shutil
+
+import pytest
+import torch
+import yaml
+from joint_settings import JOINT
+from plane_world import SETTINGS, PlaneWorld, save_parent
+
+from minima_core.data.datasets.base import RawDataset
+from minima_core.errors import DataError, TrainingError
+from minima_core.io.weights import state_digest
+from minima_core.manifest import ModelCard
+from minima_core.models import read_model
+from tasks import finetune_joint
+from tasks.finetune_joint import FinetuneJointArgs, main
+
+AUTHORS = {"one": ["Ada, CC-BY-4.0"], "two": ["Ada, CC-BY-4.0", "Bob, CC-BY-SA-4.0"]}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, tracker):
+    """A working directory with two certified worlds, a parent and a params.yaml."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINIMA_DEVICE", "cpu")
+    for name, attribution in AUTHORS.items():
+        world = PlaneWorld(tmp_path / "data" / name).make()
+        world.certify(tmp_path / "data" / name / "certificate")
+        RawDataset(dataset=name, licence="CC-BY-4.0", attribution=attribution, relation="depth", settings="00").save(
+            world.raw
+        )
+    save_parent(tmp_path / "parent")
+    joint = {name: list(value) if isinstance(value, tuple) else value for name, value in JOINT.items()}
+    params = {"seed": 0, "joint_training": joint | {"view": [96, 96], "keypoints": [24, 32], "points": 24}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    return tmp_path
+
+
+def made(out="model", **changes):
+    given = {"parent": "parent", "data": "data", "out": out, "report": "r.json"}
+    return main(FinetuneJointArgs.model_validate(given | changes))
+
+
+def test_the_model_learned_and_says_from_whom(place, tracker):
+    report = made()
+    model, card = read_model(place / "model")
+    parent, about = read_model(place / "parent")
+    assert state_digest(model.extractor.state_dict()) != state_digest(parent.extractor.state_dict())
+    assert card.attribution == ["Ada, CC-BY-4.0", "Bob, CC-BY-SA-4.0"]
+    assert card.training["data_sets"] == ["one", "two"] and card.training["steps"] == report.steps == JOINT["steps"]
+    assert card.parent == about.digest() == tracker.run["parent_card"]
+    assert "Apache-2.0" in card.licence and "CC-BY-4.0" in card.licence
+    assert report.card_digest == card.digest() == tracker.seen["card_digest"]
+
+
+def test_the_same_data_give_the_same_bytes(place):
+    made("one")
+    shutil.rmtree(".scratch")
+    made("two")
+    for name in ("card.json", "model.safetensors"):
+        assert (place / "one" / name).read_bytes() == (place / "two" / name).read_bytes()
+
+
+def test_what_is_missing_or_not_certified_is_named(place):
+    shutil.rmtree(place / "data" / "two" / "raw")
+    with pytest.raises(DataError, match="data/two/raw"):
+        made()
+    shutil.rmtree(place / "data" / "two")
+    (place / "data" / "one" / "modalities" / "event" / "more").write_text("x")
+    with pytest.raises(TrainingError, match="data/one/modalities/event"):
+        made()
+    with pytest.raises(DataError, match="no data set in nowhere"):
+        made(data="nowhere")
+
+
+def test_other_matchers_are_refused(place, monkeypatch):
+    card = ModelCard.load(place / "parent").model_copy(update={"matcher": "roma"})
+    monkeypatch.setattr(finetune_joint, "read_model", lambda _: (torch.nn.Identity(), card))
+    with pytest.raises(TrainingError, match="parent is a roma; give a lightglue model"):
+        made()
+
+
+def test_settings_are_those_of_the_parent(place):
+    made()
+    assert ModelCard.load(place / "model").params == SETTINGS
