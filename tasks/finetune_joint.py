@@ -15,7 +15,7 @@ from minima_core.licences import Licence, named
 from minima_core.manifest import Certificate, ModalityManifest, ModelCard, Split, file_sha256
 from minima_core.matchers.lightglue import LightGlue
 from minima_core.models import read_model, save_model
-from minima_core.training.joint import JointTraining, fit_joint, read_album
+from minima_core.training.joint import Album, JointTraining, fit_joint, read_album
 from minima_core.training.loop import summary
 from minima_core.training.run import certified, save_curves, training_code
 from minima_core.training.steps import Fitted
@@ -47,7 +47,8 @@ def main(args: FinetuneJointArgs) -> TrainingReport:
     with stage_run("finetune_joint", params=record, inputs=inputs, parent_card=parent.digest()) as tracker:
         fitted = fit_joint(
             matcher.to(execution().torch_device),
-            *(read_album([_source(folder, split) for folder in data_sets.values()]) for split in ("train", "val")),
+            _album(data_sets, "train"),
+            _album(data_sets, "val"),
             params,
             seed=seed,
             tracker=tracker,
@@ -90,9 +91,19 @@ def _certificate(folder: Path) -> Certificate:
     return certified(folder / "certificate", folder / "index", folder / "modalities")
 
 
-def _source(folder: Path, split: Split) -> PairSource:
-    names = _certificate(folder).modalities
-    return PairSource(folder / "index", folder / "raw", folder / "modalities", split=split, names=names)
+def _album(data_sets: dict[str, Path], split: Split) -> Album:
+    return read_album(
+        [
+            PairSource(
+                folder / "index",
+                folder / "raw",
+                folder / "modalities",
+                split=split,
+                names=_certificate(folder).modalities,
+            )
+            for folder in data_sets.values()
+        ]
+    )
 
 
 def _certificates(data_sets: dict[str, Path]) -> str:
