@@ -33,7 +33,7 @@ PUBLISHED_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     )
     for extractor in ("xfeat", "aliked", "disk", "superpoint")
 }
-# MINIMA's own, under SuperPoint's licence; the name minima-lightglue is kept for weights that everybody may use
+# MINIMA's own, under SuperPoint's licence
 PUBLISHED_MODELS["minima-lightglue-superpoint"] = (
     "lightglue",
     {**PUBLISHED_MODELS["superpoint-lightglue"][1], "published": "minima"},
@@ -51,7 +51,9 @@ PUBLISHED_MODELS |= {
     "minima-roma": ("roma", {**_ROMA, "threshold": 0.05, "published": "minima"}),
 }
 PUBLISHED_MODELS["sift"] = ("sift", {"long_side": 1024, "max_keypoints": 2048, "ratio": 0.8})
-_NAMES = f"{REGISTRY}NAME@ALIAS, or one of {', '.join(sorted(PUBLISHED_MODELS))}"
+# ours, by scripts/train_release.py, shipped with the package; everybody may use it for anything
+RELEASED = {"minima-lightglue": Path(__file__).parent / "released" / "minima-lightglue"}
+_NAMES = f"{REGISTRY}NAME@ALIAS, or one of {', '.join(sorted([*RELEASED, *PUBLISHED_MODELS]))}"
 Picture = str | Path | np.ndarray | torch.Tensor
 
 
@@ -122,7 +124,7 @@ def create(matcher: str, settings: Any, where: str) -> Matcher:
 
 
 def load_matcher(model: str | Path, device: str = "cpu") -> LoadedMatcher:
-    """Return a matcher by MODEL: a model folder, a published name, or ``models:/NAME@ALIAS`` of an MLflow registry.
+    """Return a matcher by MODEL: a model folder, a released or published name, or ``models:/NAME@ALIAS`` of an MLflow registry.
 
     Raises:
         ConfigError: if MODEL is none of these; names the closest published one.
@@ -141,9 +143,9 @@ def load_matcher(model: str | Path, device: str = "cpu") -> LoadedMatcher:
         with TemporaryDirectory() as downloaded:
             matcher, card = read_model(_from_registry(name, Path(downloaded)), device)
         return LoadedMatcher(name, matcher, card.licence, card)
-    folder = Path(model)
+    folder = RELEASED.get(name) or Path(model)
     if not folder.is_dir():
-        close = difflib.get_close_matches(name, PUBLISHED_MODELS, n=1)
+        close = difflib.get_close_matches(name, [*RELEASED, *PUBLISHED_MODELS], n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
         raise ConfigError(f"no model '{name}'; {hint}MODEL is a folder with {ModelCard.FILE}, {_NAMES}")
     matcher, card = read_model(folder, device)

@@ -99,7 +99,7 @@ def _album(data_sets: dict[str, Path], split: Split) -> Album:
                 folder / "raw",
                 folder / "modalities",
                 split=split,
-                names=_certificate(folder).modalities,
+                names=sorted(_certificate(folder).modalities),
             )
             for folder in data_sets.values()
         ]
