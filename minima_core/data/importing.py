@@ -12,14 +12,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from minima_core.config import checked, unknown
-from minima_core.data.importers.base import IMPORTERS, Importer, Skipped
+from minima_core.data.importers.base import IMPORTERS, RAW, Importer, Skipped
 from minima_core.data.index import Scene, index_digest, write_scene
 from minima_core.errors import ConfigError, DataError
 from minima_core.io.atomic import UNFINISHED, whole_folder
 from minima_core.manifest import SceneEntry, SceneManifest
 from minima_core.parallel import map_jobs
-
-RAW = "raw"  # folder of copied images in an index that brings its own
 
 
 class LeftOut(BaseModel):

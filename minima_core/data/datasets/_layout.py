@@ -17,9 +17,11 @@ from minima_core.io.atomic import write_json
 from minima_core.io.depth import read_depth
 from minima_core.io.images import image_size
 from minima_core.manifest import Split
+from minima_core.parallel import map_jobs
 from minima_core.random import rng
 
 CAMERAS = "cameras.json"
+BLOCK = 64  # images whose depth maps are in memory at a time
 REMEDY = f"make the raw scenes again with {redo('download')}"
 logger = logging.getLogger(__name__)
 
@@ -84,32 +86,32 @@ def scene_names(root: Path, file: str) -> list[str]:
     return names
 
 
-def posed_scene(root: Path, name: str, *, overlap: tuple[float, float], max_pairs: int, seed: int) -> Scene:
+def posed_scene(
+    root: Path,
+    name: str,
+    *,
+    overlap: tuple[float, float],
+    max_pairs: int,
+    seed: int,
+    candidates: np.ndarray | None = None,
+    workers: int = 1,
+) -> Scene:
     """Return a scene of posed depth images with its pairs.
 
     Pairs (i, j), i < j, are those whose overlap lies in (low, high]; where there are more than ``max_pairs``, that many
     are drawn, evenly over the range of overlaps, because most pairs of a dense sequence are nearly the same view.
+    ``candidates`` (M, 2) are the pairs to look at, by place among the cameras in order of their stems; None for all.
 
     Raises:
         DataError: if a file is missing or damaged.
     """
     split, cameras = read_cameras(root, name)
-    depths = [read_depth(root / depth_path(name, c.stem)) for c in cameras]
     sizes = [_size(root / image_path(name, c.stem)) for c in cameras]
-    for camera, depth, size in zip(cameras, depths, sizes, strict=True):
-        if depth.shape != (size[1], size[0]):
-            raise DataError(
-                f"{root / depth_path(name, camera.stem)} is {depth.shape[1]} x {depth.shape[0]}, "
-                f"its image {size[0]} x {size[1]}; {REMEDY}"
-            )
     K, T_w2c = np.stack([c.K for c in cameras]), np.stack([c.T_w2c for c in cameras])
-    candidates = np.stack(np.triu_indices(len(cameras), 1), -1)
-    shares = depth_overlap(
-        [torch.from_numpy(d) for d in depths],
-        torch.from_numpy(K),
-        torch.from_numpy(T_w2c),
-        torch.from_numpy(candidates),
-    ).numpy()
+    if candidates is None:
+        candidates = np.stack(np.triu_indices(len(cameras), 1), -1)
+    depths = [depth_path(name, c.stem) for c in cameras]
+    shares = _overlaps([root / path for path in depths], sizes, K, T_w2c, candidates, workers)
     kept = np.flatnonzero((shares > overlap[0]) & (shares <= overlap[1]))
     chosen = _spread(shares[kept], max_pairs, rng(seed, name, "pairs"))
     if not len(kept):
@@ -119,7 +121,7 @@ def posed_scene(root: Path, name: str, *, overlap: tuple[float, float], max_pair
         name,
         split,
         [image_path(name, c.stem) for c in cameras],
-        [depth_path(name, c.stem) for c in cameras],
+        depths,
         [path if (root / path).is_file() else "" for path in material],
         np.array(sizes, np.int64),
         K,
@@ -127,6 +129,52 @@ def posed_scene(root: Path, name: str, *, overlap: tuple[float, float], max_pair
         candidates[kept[chosen]].astype(np.int64),
         shares[kept[chosen]],
     )
+
+
+def _overlaps(
+    depths: list[Path],
+    sizes: list[tuple[int, int]],
+    K: np.ndarray,
+    T_w2c: np.ndarray,
+    pairs: np.ndarray,
+    workers: int,
+) -> np.ndarray:
+    """Return (M,) overlaps of pairs; a job holds the depth maps of one block of images in memory, and one more."""
+    side = min(BLOCK, -(-len(depths) // (2 * workers)))
+    rows = [rows for b in range(0, len(depths), side) if len(rows := np.flatnonzero(pairs[:, 0] // side == b // side))]
+    jobs = [(depths, sizes, K, T_w2c, pairs[of_block]) for of_block in rows]
+    shares = np.zeros(len(pairs))
+    for of_block, found in zip(rows, map_jobs(_block_overlaps, jobs, workers=workers, what="overlaps"), strict=True):
+        shares[of_block] = found
+    return shares
+
+
+def _block_overlaps(
+    job: tuple[list[Path], list[tuple[int, int]], np.ndarray, np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Return the overlaps of the pairs of one block of first images with any second ones, which pass one by one."""
+    paths, sizes, K, T_w2c, pairs = job
+    block, local = np.unique(pairs[:, 0], return_inverse=True)
+    depths = [_depth(paths[i], sizes[i]) for i in block]
+    shares = np.zeros(len(pairs))
+    for j in np.unique(pairs[:, 1]):
+        rows = np.flatnonzero(pairs[:, 1] == j)
+        cameras = [*block, j]
+        to_last = np.stack([local[rows], np.full(len(rows), len(block))], 1)
+        shares[rows] = depth_overlap(
+            [*depths, _depth(paths[j], sizes[j])],
+            torch.from_numpy(K[cameras]),
+            torch.from_numpy(T_w2c[cameras]),
+            torch.from_numpy(to_last),
+        ).numpy()
+    return shares
+
+
+def _depth(path: Path, size: tuple[int, int]) -> torch.Tensor:
+    depth = read_depth(path)
+    if depth.shape != (size[1], size[0]):
+        raise DataError(f"{path} is {depth.shape[1]} x {depth.shape[0]}, its image {size[0]} x {size[1]}; {REMEDY}")
+    return torch.from_numpy(depth)
 
 
 def _size(path: Path) -> tuple[int, int]:

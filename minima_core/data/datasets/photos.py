@@ -131,7 +131,7 @@ class PhotoViews(Dataset):
     def scenes(self, root: Path) -> Iterator[Scene]:
         """Yield the scenes with their pairs: all views of a photo with each other."""
         for name in scene_names(root, VIEWS_FILE):
-            yield _read_scene(root, name, self.settings)
+            yield read_views(root, name, self.settings)
 
 
 class Photos(PhotoViews):
@@ -255,8 +255,12 @@ def take(photo: np.ndarray, H: np.ndarray, quad: np.ndarray, size: tuple[int, in
     return cv2.warpPerspective(photo, H, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _read_scene(root: Path, name: str, p: Views) -> Scene:
-    """Return one scene of the index from what ``prepare`` wrote."""
+def read_views(root: Path, name: str, p: Views) -> Scene:
+    """Return one scene of the index from what ``prepare`` wrote.
+
+    Raises:
+        DataError: if a file is missing or damaged.
+    """
     path = root / name / VIEWS_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -17,6 +17,7 @@ from minima_core.manifest import Split
 from minima_core.plugins import Plugins
 from minima_core.random import rng
 
+RAW = "raw"  # folder of the copies in an index that brings its own
 EXAMPLES = 5  # names that stand beside the count of what was left out
 MEGADEPTH_1500 = frozenset({"0015", "0022"})
 IMC_2021 = frozenset({"0008", "0019", "0021", "0024", "0025", "0032", "0063", "1589"})

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from minima_core.data.datasets.rgbd import Rgbd, read_pose
+from minima_core.data.datasets._frames import read_pose
+from minima_core.data.datasets.rgbd import Rgbd
 from minima_core.errors import DataError
 from minima_core.io.depth import read_depth
 from minima_core.io.images import write_image

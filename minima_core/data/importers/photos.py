@@ -1,0 +1,60 @@
+"""Any folder of images: of each photograph a crop and several perspectives, related by homographies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+from pydantic import Field
+
+from minima_core.data.datasets._layout import scene_names
+from minima_core.data.datasets.photos import VIEWS_FILE, Photos, read_views
+from minima_core.data.importers.base import RAW, Importer, Settings, Skipped
+from minima_core.data.index import Scene
+
+
+class ViewSettings(Settings):
+    """How views are taken; what the names mean is said at ``minima_core.data.datasets.photos.Views``."""
+
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of the photographs
+    size: tuple[int, int] = (640, 480)
+    views: int = 3
+    crop: float = 0.75
+    scale: tuple[float, float] = (0.6, 1.3)
+    rotation: float = 30.0
+    perspective: float = 0.22
+    shift: float = 0.35
+    photos_per_scene: int = 25
+    min_std: float = 10.0
+    max_saturated: float = 0.4
+    overlap: tuple[float, float] = (0.1, 1.0)
+
+    def of(self, root: Path) -> Photos.Params:
+        """Return the settings of the photographs in a folder."""
+        return Photos.Params(root=str(root), **self.model_dump())
+
+
+class PhotoFolder(Importer):
+    """Photographs, each in one split; brings the views that it takes of them."""
+
+    class Params(ViewSettings):
+        """Settings."""
+
+    relation = "homography"
+
+    @property
+    def views(self) -> Photos:
+        """The data set that takes the views."""
+        return Photos(cast("ViewSettings", self.params).of(self.source), seed=self.seed)
+
+    def prepare(self, out: Path, *, workers: int = 1) -> None:
+        """Take the views of all photographs."""
+        self.views.prepare(out / RAW, workers=workers)
+
+    def names(self, out: Path) -> list[str]:
+        """Return the names of the scenes."""
+        return scene_names(out / RAW, VIEWS_FILE)
+
+    def scene(self, out: Path, name: str, skipped: Skipped, *, workers: int = 1) -> Scene | None:  # noqa: ARG002
+        """Return a scene with all pairs of views of one photograph."""
+        return read_views(out / RAW, name, self.views.settings)
