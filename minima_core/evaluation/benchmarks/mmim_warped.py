@@ -44,7 +44,10 @@ class MmimWarped(Mmim):
             for number in range(self.params.warps)
         ]
         pairs = map_jobs(_make, jobs, workers=workers, what="warped pairs")
-        return real.model_copy(update={"root": "", "pairs": pairs})
+        floor = {
+            pair.name: found for pair in pairs if (found := real.floor.get(pair.name.rpartition("-")[0])) is not None
+        }
+        return real.model_copy(update={"root": "", "pairs": pairs, "floor": floor})
 
 
 @dataclass(frozen=True)

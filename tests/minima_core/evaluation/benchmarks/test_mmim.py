@@ -141,6 +141,19 @@ def test_hand_made_landmarks_confirm_every_real_homography(real, tmp_path):
         assert residual < inverse, pair.name
 
 
+def test_the_floor_is_how_far_landmarks_are_from_the_homography(toy, tmp_path):
+    prepare(toy, tmp_path / "without")
+    assert PairList.load(tmp_path / "without").floor == {}
+    path = toy / "RemoteSensing/SAR_Optical/SO1.mat"
+    arrays = {key: value for key, value in scipy.io.loadmat(path).items() if key[0] != "_"}
+    moving = np.array([[3.0, 4], [9, 2], [7, 8]])
+    marks = {"LMmov": moving, "LMfix": moving + np.array([[3, 5], [5, 5], [3, 9]])}  # T shifts by (3, 5)
+    scipy.io.savemat(path, arrays | {"Landmarks": marks})
+    digests = {prepare(toy, tmp_path / name).data_digest for name in ("without", "with")}
+    assert PairList.load(tmp_path / "with").floor == {"RemoteSensing/SAR_Optical/SO1": 2}
+    assert len(digests) == 1
+
+
 def test_pictures_in_the_mat_are_the_files(real):
     folder = real / INNER / "RemoteSensing/SAR_Optical"
     H, sizes = read_mat(folder / "SO5.mat")
