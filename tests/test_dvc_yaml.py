@@ -5,7 +5,7 @@ import inspect
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from minima_core.config import load_params
 from tasks.stage import INPUT, OUTPUT, Args
 
 ROOT = Path(__file__).resolve().parents[1]
+PARAMS = load_params(ROOT / "params.yaml")
+LISTED = PARAMS["matchers"][0]
+CHOICES = sorted(set(PARAMS["matcher"]) - set(PARAMS["matchers"]))  # that a user may list instead
 # How stages are run, recorded and told apart, never what they make; editing these re-runs nothing.
 NEUTRAL = {
     *("tasks.stage", "tasks.process", "tasks.reports", "tasks.tracking"),
@@ -151,16 +154,29 @@ def file(module):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_code_that_a_stage_runs_is_a_dependency(name):
-    stage = stages()[name]
+    missing = undeclared(stages()[name])
+    assert not missing, f"dvc.yaml: deps of {name} lack {missing}"
+
+
+def undeclared(stage):
+    """Return the files that a stage runs and does not declare."""
     prune = {*NEUTRAL, *{"match": TRAINS, "score": PREPARES}.get(stage.kind, ())}
     needed = {file(module) for module in closure({stage.module, *plugins(stage)}, prune)}
     declared = [Path(path) for path in stage.code]
-    missing = sorted(str(path) for path in needed if not any(path.is_relative_to(dep) for dep in declared))
-    assert not missing, f"dvc.yaml: deps of {stage.name} lack {missing}"
+    return sorted(str(path) for path in needed if not any(path.is_relative_to(dep) for dep in declared))
+
+
+@pytest.mark.parametrize("matcher", CHOICES)
+@pytest.mark.parametrize("kind", ["pretrain", "finetune", "match"])
+def test_code_of_a_matcher_that_may_be_listed_is_a_dependency(kind, matcher):
+    stage = next(stage for stage in stages().values() if stage.kind == kind and stage.flag("matcher") == LISTED)
+    argv = tuple(matcher if word == LISTED else word for word in stage.argv)
+    missing = undeclared(replace(stage, argv=argv, deps={dep.replace(LISTED, matcher) for dep in stage.deps}))
+    assert not missing, f"dvc.yaml: deps of {kind}@{matcher} lack {missing}"
 
 
 def test_matching_loads_nothing_of_what_training_does():
-    matchers = sorted({next(iter(plugins(stage))) for stage in stages().values() if stage.kind == "match"})
+    matchers = [f"minima_core.matchers.{name}" for name in PARAMS["matcher"]]
     code = f"import sys, importlib, tasks.match; [importlib.import_module(m) for m in {matchers}]; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not [m for m in done.stdout.split() if any(f"{m}.".startswith(f"{name}.") for name in TRAINS)]

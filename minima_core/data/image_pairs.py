@@ -13,7 +13,7 @@ from minima_core.data.pairs import PairSource
 from minima_core.data.sampling import Item
 from minima_core.errors import DataError, redo
 from minima_core.geometry.coords import rescale_K, scaling
-from minima_core.matchers.base import resize
+from minima_core.matchers.base import resize, stretch
 from minima_core.provenance import code_digest
 from minima_core.types import Pair, View
 
@@ -135,15 +135,6 @@ class ImagePairs:
         padding = (0, self.side - w, 0, self.side - h)
         mask = F.pad(torch.ones(h, w, dtype=torch.bool), padding)
         return F.pad(small, padding), mask, F.pad(depth, padding), scale, torch.tensor([w, h])
-
-
-def stretch(image: torch.Tensor, side: int) -> tuple[torch.Tensor, tuple[float, float]]:
-    """Resize (3, H, W) to a square whatever its aspect; returns it and (sx, sy). Bicubic with antialiasing, as RoMa."""
-    h, w = image.shape[-2:]
-    if (w, h) == (side, side):
-        return image, (1.0, 1.0)
-    square = F.interpolate(image[None], size=(side, side), mode="bicubic", align_corners=False, antialias=True)[0]
-    return square.clamp(0, 1), (side / w, side / h)
 
 
 def _relation(

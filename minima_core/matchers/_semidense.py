@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from minima_core import weights
 from minima_core.errors import WeightsError
-from minima_core.supervision.coarse import CoarseTargets
+
+if TYPE_CHECKING:
+    from minima_core.supervision.coarse import CoarseTargets
 
 Ids = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # (M,) pair of the batch, cell of image 0, cell of image 1
 LUMA = (0.299, 0.587, 0.114)

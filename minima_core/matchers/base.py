@@ -223,4 +223,13 @@ def resize(image: torch.Tensor, long_side: int, multiple: int = 1) -> tuple[torc
     return small.clamp(0, 1), (new_w / w, new_h / h)
 
 
+def stretch(image: torch.Tensor, side: int) -> tuple[torch.Tensor, tuple[float, float]]:
+    """Resize (3, H, W) to a square whatever its aspect; returns it and (sx, sy). Bicubic with antialiasing, as RoMa."""
+    h, w = image.shape[-2:]
+    if (w, h) == (side, side):
+        return image, (1.0, 1.0)
+    square = F.interpolate(image[None], size=(side, side), mode="bicubic", align_corners=False, antialias=True)[0]
+    return square.clamp(0, 1), (side / w, side / h)
+
+
 MATCHERS: Plugins[Matcher] = Plugins("minima_core.matchers", Matcher, "matcher")  # type: ignore[type-abstract]

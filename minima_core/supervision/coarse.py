@@ -1,9 +1,8 @@
 """Which cells of two images are the same place, and the loss that asks for it: labels for semi-dense matchers.
 
-Rules of spec/training.md sections 4.3 and 4.4. An image is a grid of cells, ``CELL`` pixels apart. Cell (x, y) stands
-for the point (CELL x, CELL y) counted from the image's corner, as the published networks were trained; in this
-project's pixels that is half a pixel less. Two cells are a match if the way from one leads to the other and the way
-back to the first. What is unknown is said by masks, where the reference sends it to cell 0 and leaves that cell out.
+Rules of spec/training.md sections 4.3 and 4.4. Two cells are a match if the way from one leads to the other and the
+way back to the first. What is unknown is said by masks, where the reference sends it to cell 0 and leaves that cell
+out.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from minima_core.geometry.cells import CELL, ORIGIN, grid_points
 from minima_core.supervision.warp import warp
 from minima_core.types import UNMATCHED
 
 if TYPE_CHECKING:
     from minima_core.data.image_pairs import ImageBatch
 
-CELL = 8  # pixels
-ORIGIN = -0.5  # pixel that the first cell stands for
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss
 EPS = 1e-6  # probabilities are kept this far from 0 and 1
 
@@ -68,17 +66,6 @@ def grid_targets(batch: ImageBatch, *, step: int, origin: float) -> CoarseTarget
     returned = nearest1.gather(1, landing) == torch.arange(side * side, device=points.device)
     partner0 = torch.where(there & known_back & returned, nearest0, UNMATCHED)
     return CoarseTargets(partner0, warped0, valid0, mask0, mask1)
-
-
-def cell_points(h: int, w: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Return the (h * w, 2) pixels that cells stand for, row by row."""
-    return grid_points(h, w, step=CELL, origin=ORIGIN, device=device)
-
-
-def grid_points(h: int, w: int, *, step: int, origin: float, device: torch.device | str) -> torch.Tensor:
-    """Return the (h * w, 2) pixels of a grid, row by row."""
-    y, x = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
-    return step * torch.stack([x, y], -1).reshape(-1, 2).float() + origin
 
 
 def focal_loss(confidence: torch.Tensor, targets: CoarseTargets) -> torch.Tensor:

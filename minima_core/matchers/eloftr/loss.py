@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from minima_core.geometry.cells import CELL, ORIGIN
 from minima_core.matchers._semidense import Ids
 from minima_core.matchers.eloftr.network import WINDOW, Fine, subpixel
-from minima_core.supervision.coarse import CELL, EPS, ORIGIN, grid_targets, mean_by_pair
+from minima_core.supervision.coarse import EPS, grid_targets, mean_by_pair
 
 if TYPE_CHECKING:
     from minima_core.data.image_pairs import ImageBatch

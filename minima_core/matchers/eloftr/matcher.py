@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from minima_core import weights
 from minima_core.errors import WeightsError
+from minima_core.geometry.cells import CELL, cell_points
 from minima_core.licences import Licence
 from minima_core.matchers._semidense import gray, load_strictly, mutual_matches, recall, to_refine, unwrapped
 from minima_core.matchers.base import Losses, Matcher, Provenance
-from minima_core.matchers.eloftr.loss import PART_WEIGHT, fine_losses, fine_targets
 from minima_core.matchers.eloftr.network import (
     MULTIPLE,
     Size,
@@ -29,7 +29,6 @@ from minima_core.matchers.eloftr.network import (
     subpixel,
 )
 from minima_core.published import PUBLISHED, REPOSITORIES
-from minima_core.supervision.coarse import CELL, cell_points, coarse_targets, focal_loss
 from minima_core.types import Matches
 
 if TYPE_CHECKING:
@@ -121,6 +120,9 @@ class EfficientLoFTR(Matcher):
 
     def loss(self, batch: ImageBatch) -> Losses:
         """Return the focal loss of the cells plus the losses of the refined matches."""
+        from minima_core.matchers.eloftr.loss import PART_WEIGHT, fine_losses, fine_targets
+        from minima_core.supervision.coarse import coarse_targets, focal_loss
+
         batch = batch.to(next(self.network.parameters()).device)
         targets = coarse_targets(batch)
         coarse = match_cells(self.network, gray(batch.image0), gray(batch.image1), targets.mask0, targets.mask1)

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from minima_core.geometry.cells import CELL
 from minima_core.matchers._semidense import Ids, dual_softmax
-from minima_core.supervision.coarse import CELL
 
 Size = Literal["full", "small"]
 MULTIPLE = 32  # pixels: attention gathers 4 x 4 cells

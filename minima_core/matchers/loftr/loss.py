@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from minima_core.geometry.cells import cell_points
 from minima_core.matchers._semidense import Ids
-from minima_core.supervision.coarse import CoarseTargets, cell_points, mean_by_pair
+from minima_core.supervision.coarse import CoarseTargets, mean_by_pair
 
 SPREAD = 1e-10  # least spread of a refined match
 

@@ -9,14 +9,13 @@ import torch
 from pydantic import Field
 
 from minima_core.errors import WeightsError
+from minima_core.geometry.cells import CELL
 from minima_core.geometry.coords import from_corner_origin
 from minima_core.licences import Licence
 from minima_core.matchers._semidense import gray, load_checkpoint, recall, to_refine
 from minima_core.matchers.base import Losses, Matcher, Provenance
-from minima_core.matchers.loftr.loss import fine_loss, fine_offsets
 from minima_core.matchers.loftr.network import FINE, RADIUS, Positions, Size, build, match_cells, refine
 from minima_core.published import PUBLISHED
-from minima_core.supervision.coarse import CELL, coarse_targets, focal_loss
 from minima_core.types import Matches
 
 if TYPE_CHECKING:
@@ -87,6 +86,9 @@ class LoFTR(Matcher):
 
     def loss(self, batch: ImageBatch) -> Losses:
         """Return the focal loss of the cells plus the loss of the refined matches."""
+        from minima_core.matchers.loftr.loss import fine_loss, fine_offsets
+        from minima_core.supervision.coarse import coarse_targets, focal_loss
+
         batch = batch.to(next(self.network.parameters()).device)
         targets = coarse_targets(batch)
         coarse = match_cells(self.network, gray(batch.image0), gray(batch.image1), targets.mask0, targets.mask1)

@@ -10,8 +10,8 @@ import torch
 from kornia.feature import LoFTR as KorniaLoFTR
 from kornia.feature.loftr.loftr import default_cfg
 
+from minima_core.geometry.cells import CELL
 from minima_core.matchers._semidense import Ids, dual_softmax
-from minima_core.supervision.coarse import CELL
 
 Positions = Literal["buggy", "fixed"]
 Size = Literal["full", "small"]

@@ -10,21 +10,19 @@ from pydantic import Field
 from torch.nn import functional as F
 
 from minima_core import licences, weights
-from minima_core.data.image_pairs import ImageBatch, ImagePairs, stretch
 from minima_core.errors import WeightsError
 from minima_core.geometry.coords import from_corner_origin
 from minima_core.licences import Licence
-from minima_core.matchers.base import Losses, Matcher, Provenance
+from minima_core.matchers.base import Losses, Matcher, Provenance, stretch
 from minima_core.matchers.roma.backbones import VisionTransformer
-from minima_core.matchers.roma.loss import dense_loss
 from minima_core.matchers.roma.network import TINY, Estimate, Network, Widths
 from minima_core.matchers.roma.refiner import pixel_grid
 from minima_core.matchers.roma.sampling import balanced_sample
 from minima_core.published import PUBLISHED
-from minima_core.supervision.dense import dense_targets
 from minima_core.types import Matches
 
 if TYPE_CHECKING:
+    from minima_core.data.image_pairs import ImageBatch, ImagePairs
     from minima_core.data.pairs import PairSource
 
 FILES = {"outdoor": "roma_outdoor.pth", "minima": "minima_roma.pth"}
@@ -112,10 +110,15 @@ class Roma(Matcher):
         workers: int,  # noqa: ARG002
     ) -> ImagePairs:
         """Return square images of ``coarse_side`` with their depth and cameras."""
+        from minima_core.data.image_pairs import ImagePairs  # matching needs nothing of what training does
+
         return ImagePairs(pairs, side=self.params.coarse_side, fit="stretch")
 
     def loss(self, batch: ImageBatch) -> Losses:
         """Return RoMa's loss over all strides, from image 0 to image 1."""
+        from minima_core.matchers.roma.loss import dense_loss
+        from minima_core.supervision.dense import dense_targets
+
         batch = batch.to(next(self.network.parameters()).device)
         estimates = self.network(self.dino, batch.image0, batch.image1)
         total, parts = dense_loss(estimates, lambda size: dense_targets(batch, size))

@@ -14,13 +14,14 @@ from minima_core.data.image_pairs import ImagePairs
 from minima_core.data.pairs import PairSource
 from minima_core.data.sampling import Item
 from minima_core.errors import WeightsError
+from minima_core.geometry.cells import cell_points
 from minima_core.geometry.project import inside
 from minima_core.io.images import to_tensor
 from minima_core.matchers._semidense import gray, mutual_matches
 from minima_core.matchers.eloftr.loss import FineTargets, fine_losses, fine_targets
 from minima_core.matchers.eloftr.network import Fine, match_cells, pixel_offset, refine, subpixel
 from minima_core.models import create
-from minima_core.supervision.coarse import cell_points, coarse_targets
+from minima_core.supervision.coarse import coarse_targets
 
 SETTINGS = {"size": "small", "published": "outdoor", "long_side": 96, "max_keypoints": 500, "threshold": 0.0}
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from test_warp import S, plane, scene
 
-from minima_core.supervision.coarse import CELL, CoarseTargets, cell_points, coarse_targets, focal_loss
+from minima_core.geometry.cells import CELL, cell_points
+from minima_core.supervision.coarse import CoarseTargets, coarse_targets, focal_loss
 from minima_core.types import UNMATCHED
 
 SIDE = S // CELL
