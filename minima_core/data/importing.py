@@ -114,6 +114,7 @@ def _build(importer: Importer, form: str, folder: Path, workers: int) -> ImportR
         scenes=entries,
     )
     manifest.save(folder)
+    importer.finish(folder)
     return ImportReport(
         form=form,
         scenes=len(entries),

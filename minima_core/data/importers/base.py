@@ -102,6 +102,9 @@ class Importer(ABC):
             DataError: naming the file that is damaged or refused.
         """
 
+    def finish(self, out: Path) -> None:  # noqa: B027, most have nothing to add
+        """Write what lies beside the index and names its digest."""
+
 
 IMPORTERS: Plugins[Importer] = Plugins("minima_core.data.importers", Importer, "form")  # type: ignore[type-abstract]
 

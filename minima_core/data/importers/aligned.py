@@ -1,0 +1,169 @@
+"""Folders of images that lie on the same pixels, RGB beside infrared, say, as in LLVIP, M3FD and MSRS.
+
+A photograph and its partner have the same path below folders that are called after what they hold: ``visible/0001.jpg``
+and ``infrared/0001.jpg``. Of each photograph views are taken as of any other, and of its partners the same views: they
+become the images of a real modality, which training draws from as from a synthesised one.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from minima_core.data.datasets._layout import scene_names
+from minima_core.data.datasets.photos import VIEWS_FILE, Photos, read_views, take
+from minima_core.data.importers.base import RAW, Importer, Skipped, inside
+from minima_core.data.importers.photos import ViewSettings
+from minima_core.data.index import Scene, index_digest
+from minima_core.data.shards import Shard, write_shard
+from minima_core.errors import DataError
+from minima_core.geometry.coords import scaling
+from minima_core.geometry.homography import corners
+from minima_core.io.images import encode_jpeg, find_images, image_size, read_image
+from minima_core.licences import named
+from minima_core.manifest import ModalityManifest, SceneManifest
+from minima_core.types import RGB
+
+MODALITIES = "modalities"  # folder of the shards beside the index
+ASPECT = 0.01  # share by which the sides' ratios of partners may differ
+NAMES = {  # what folders are called
+    **dict.fromkeys(("rgb", "visible", "vis", "vi", "color", "colour"), RGB),
+    **dict.fromkeys(("infrared", "ir", "thermal", "tir", "lwir"), "infrared"),
+}
+
+
+class _Partnered(Photos):
+    """The photographs that have a partner."""
+
+    def __init__(self, params: Photos.Params, files: list[Path], *, seed: int) -> None:
+        super().__init__(params, seed=seed)
+        self._files = files
+
+    def files(self) -> list[Path]:
+        """Return them."""
+        return self._files
+
+
+class Aligned(Importer):
+    """Photographs with pixel-aligned partners; brings the views that it takes, and shards of the partners' views."""
+
+    class Params(ViewSettings):
+        """Settings, those of photographs."""
+
+    relation = "homography"
+
+    @cached_property
+    def _folders(self) -> dict[str, Path]:
+        """The folder of each modality.
+
+        Raises:
+            DataError: if there is no folder of RGB images, none beside it, or two of one kind.
+        """
+        found: dict[str, Path] = {}
+        for folder in sorted(path for path in self.source.iterdir() if path.is_dir() and path.name[0] != "."):
+            name = NAMES.get(folder.name.lower(), folder.name.lower())
+            if name in found:
+                raise DataError(f"{folder} and {found[name]} both hold {name} images; take one of them away")
+            found[name] = inside(self.source, folder)
+        if RGB not in found or len(found) < 2:
+            raise DataError(
+                f"{self.source} holds {', '.join(p.name for p in found.values()) or 'no folders'}; a folder rgb (or "
+                "visible) and one for each other modality (infrared, say) are needed there"
+            )
+        return found
+
+    @cached_property
+    def _partners(self) -> dict[str, dict[str, Path]]:
+        """The files of each modality by their path below its folder, without suffix."""
+        return {
+            name: {_key(path, folder): inside(self.source, path) for path in find_images(folder)}
+            for name, folder in self._folders.items()
+        }
+
+    @property
+    def _views(self) -> _Partnered:
+        others = [found for name, found in self._partners.items() if name != RGB]
+        files = [path for key, path in self._partners[RGB].items() if any(key in found for found in others)]
+        if not files:
+            raise DataError(f"no image in {self._folders[RGB]} has one of the same name beside it; see --from aligned")
+        params = cast("ViewSettings", self.params).of(self._folders[RGB])
+        return _Partnered(params, files, seed=self.seed)
+
+    def prepare(self, out: Path, *, workers: int = 1) -> None:
+        """Take the views of all photographs that have a partner."""
+        self._views.prepare(out / RAW, workers=workers)
+
+    def names(self, out: Path) -> list[str]:
+        """Return the names of the scenes."""
+        return scene_names(out / RAW, VIEWS_FILE)
+
+    def scene(self, out: Path, name: str, skipped: Skipped, *, workers: int = 1) -> Scene | None:  # noqa: ARG002
+        """Return a scene with all pairs of views of one photograph, after writing the partners' shards."""
+        photos = json.loads((out / RAW / name / VIEWS_FILE).read_text(encoding="utf-8"))["photos"]
+        size = cast("ViewSettings", self.params).size
+        for modality in (modality for modality in self._folders if modality != RGB):
+            items = []
+            for stem, record in sorted(photos.items()):
+                photo = self._folders[RGB] / record["file"]
+                partner = self._partners[modality].get(_key(photo, self._folders[RGB]))
+                if reason := _problem(photo, partner):
+                    skipped.add(f"{modality} {reason}", [record["file"]])
+                    continue
+                assert partner is not None
+                views = _same_views(partner, photo, [np.array(H) for H in record["H"]], size)
+                items += [(f"{name}/{stem}-{k}", encode_jpeg(view), "{}") for k, view in enumerate(views)]
+            write_shard(out / MODALITIES / modality / f"{name}.h5", items)
+        return read_views(out / RAW, name, self._views.settings)
+
+    def finish(self, out: Path) -> None:
+        """Write the manifest of each modality."""
+        index = SceneManifest.load(out)
+        for modality in (modality for modality in self._folders if modality != RGB):
+            scenes: dict[str, int] = {}
+            failed: dict[str, str] = {}
+            for entry in index.scenes:
+                with Shard(out / MODALITIES / modality / f"{entry.name}.h5") as shard:
+                    scenes[entry.name] = len(shard.ids)
+                    scene = read_views(out / RAW, entry.name, self._views.settings)
+                    ids = [scene.image_id(i) for i in range(len(scene.image))]
+                    failed |= {name: "has no partner" for name in ids if name not in shard}
+            ModalityManifest(
+                modality=modality,
+                engine="aligned",
+                params={},
+                seed=self.seed,
+                licence=self.licence,
+                commercial=named(self.licence).commercial,
+                encoding="jpeg95",
+                source_digest=index_digest(out),
+                status="complete",
+                scenes=scenes,
+                failed=failed,
+            ).save(out / MODALITIES / modality)
+
+
+def _key(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def _problem(photo: Path, partner: Path | None) -> str:
+    """Return why there is no partner to a photograph, "" where there is one."""
+    if partner is None:
+        return "partner that is not there"
+    (w, h), (other_w, other_h) = image_size(photo), image_size(partner)
+    return "" if abs(w / h / (other_w / other_h) - 1) <= ASPECT else "partner of another shape"
+
+
+def _same_views(partner: Path, photo: Path, H: list[np.ndarray], size: tuple[int, int]) -> list[np.ndarray]:
+    """Return the views of a partner that the homographies (photo to view) take of the photograph."""
+    image, (w, h) = read_image(partner), image_size(photo)
+    larger = scaling((w / image.shape[1], h / image.shape[0])).numpy()  # partner to photo
+    views = []
+    for H_view in (one @ larger for one in H):
+        points = np.column_stack([corners(size).numpy(), np.ones(4)]) @ np.linalg.inv(H_view).T
+        views.append(take(image, H_view, points[:, :2] / points[:, 2:], size))
+    return views

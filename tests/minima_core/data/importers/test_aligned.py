@@ -1,0 +1,89 @@
+"""RGB beside another modality on the same pixels: the partner's views show what the photograph's views show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from minima_core.data.importing import build_index
+from minima_core.data.pairs import PairSource
+from minima_core.errors import DataError
+from minima_core.io.images import write_image
+from minima_core.manifest import ModalityManifest
+
+SETTINGS = {"size": [96, 64], "views": 2, "licence": "CC0-1.0"}
+
+
+def photo(seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 255, (10, 15, 3), dtype=np.uint8)
+    return cv2.resize(noise, (300, 200), interpolation=cv2.INTER_CUBIC)
+
+
+def negative(image: np.ndarray) -> np.ndarray:
+    return 255 - cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Four photographs, their negatives at half the size, and one with neither partner nor place."""
+    for k in range(4):
+        write_image(tmp_path / f"llvip/visible/train/{k:03d}.png", photo(k))
+        small = cv2.resize(negative(photo(k)), (150, 100), interpolation=cv2.INTER_AREA)
+        write_image(tmp_path / f"llvip/infrared/train/{k:03d}.jpg", small)
+    write_image(tmp_path / "llvip/visible/train/alone.png", photo(9))
+    return tmp_path / "llvip"
+
+
+def test_views_of_a_partner_lie_on_the_pixels_of_the_photographs_views(tmp_path, source):
+    report = build_index("aligned", source, tmp_path / "out", settings=SETTINGS)
+    assert report.images == 12 and report.splits.keys() == {"train", "val"}
+    raw, modalities = tmp_path / "out/raw", tmp_path / "out/modalities"
+    pairs = PairSource(tmp_path / "out", raw, modalities, split="train", names=["infrared"])
+    for k in range(len(pairs)):
+        pair = pairs.load(k, "rgb", "infrared")
+        scene, number = pairs.locate(k)
+        shown = pairs.image(scene, int(scene.pairs[number][1]))
+        heat = (pair.view1.image.mean(0) * 255).numpy()
+        assert np.abs(heat - negative(shown)).mean() < 6  # half the size and a JPEG lie between them
+        assert pair.H_0to1 is not None
+
+
+def test_the_manifest_says_where_the_modality_is_from(tmp_path, source):
+    report = build_index("aligned", source, tmp_path / "out", settings=SETTINGS, workers=2)
+    manifest = ModalityManifest.load(tmp_path / "out/modalities/infrared")
+    assert (manifest.engine, manifest.licence, manifest.commercial) == ("aligned", "CC0-1.0", True)
+    assert manifest.source_digest == report.digest
+    assert sum(manifest.scenes.values()) == 12 and not manifest.failed
+
+
+def test_a_partner_of_another_shape_is_left_out_and_listed(tmp_path, source):
+    write_image(source / "infrared/train/002.jpg", negative(photo(2))[:, :150])
+    report = build_index("aligned", source, tmp_path / "out", settings=SETTINGS)
+    assert {one.reason: one.first for one in report.skipped} == {"infrared partner of another shape": ["train/002.png"]}
+    failed = ModalityManifest.load(tmp_path / "out/modalities/infrared").failed
+    assert len(failed) == 3 and set(failed.values()) == {"has no partner"}
+
+
+def test_folders_that_are_not_in_this_form_are_named(tmp_path, source):
+    with pytest.raises(DataError, match=r"holds infrared, visible|a folder rgb"):
+        build_index("aligned", source.parent, tmp_path / "out")
+    (source / "thermal").mkdir()
+    with pytest.raises(DataError, match="both hold infrared"):
+        build_index("aligned", source, tmp_path / "out")
+    (source / "thermal").rmdir()
+    for path in sorted((source / "infrared/train").iterdir()):
+        path.rename(path.with_name(f"other-{path.name}"))
+    with pytest.raises(DataError, match="has one of the same name"):
+        build_index("aligned", source, tmp_path / "out")
+
+
+def test_a_link_that_leads_out_is_refused(tmp_path, source):
+    moved = tmp_path / "elsewhere.jpg"
+    (source / "infrared/train/001.jpg").rename(moved)
+    (source / "infrared/train/001.jpg").symlink_to(moved)
+    with pytest.raises(DataError, match="leads out of"):
+        build_index("aligned", source, tmp_path / "out", settings=SETTINGS)
+    assert not Path(tmp_path / "out").exists()
