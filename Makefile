@@ -41,7 +41,7 @@ format: setup ## put the code into its form
 lock: setup ## resolve pyproject.toml again into requirements.lock
 	@# Resolved for torch's CPU build, whose requirements every machine has; which build it is, scripts/setup.py decides.
 	@sed -i 's/^torch==[^+]*$$/&+cpu/' requirements.lock
-	@.venv/bin/uv pip compile pyproject.toml --extra pipeline --extra engines --extra ray --extra dev --python-version 3.11 --quiet -o requirements.lock \
+	@.venv/bin/uv pip compile pyproject.toml --extra pipeline --extra engines --extra ray --extra colmap --extra dev --python-version 3.11 --quiet -o requirements.lock \
 		$(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)",--index https://download.pytorch.org/whl/cpu) \
 		--index-strategy unsafe-best-match --no-emit-find-links --no-emit-index-url --custom-compile-command 'make lock'
 	@sed -i 's/+cpu$$//' requirements.lock
