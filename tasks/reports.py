@@ -122,6 +122,7 @@ class ScoreReport(_Report):
     groups: dict[str, dict[str, float]] = {}  # of categories
     pairs: int
     failures: int
+    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)  # of the metrics, 95 % over pairs
     skipped: str = ""
 
 

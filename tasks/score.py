@@ -47,6 +47,7 @@ def main(args: ScoreArgs) -> ScoreReport:
         groups=scores.groups,
         pairs=len(scores.pairs),
         failures=scores.failures,
+        intervals=scores.intervals,
         skipped=scores.skipped,
     )
     scores.save(args.out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,6 @@ from minima_core.data.index import index_digest, read_scenes
 from minima_core.data.shards import Shard
 from minima_core.errors import DataError, redo
 from minima_core.evaluation.benchmarks.base import PairTruth, Prepared
-from minima_core.evaluation.plotting import draw_matches
 from minima_core.evaluation.predictions import read_predictions
 from minima_core.evaluation.scoring import Scores, match_errors
 from minima_core.io.atomic import write_text
@@ -24,7 +24,9 @@ from minima_core.manifest import CURVES, BenchmarkManifest, Certificate, Modalit
 from minima_core.provenance import code_digest
 from minima_core.published import PUBLISHED
 from minima_core.report.drawing import Curve
-from minima_core.report.page import BeforeAfter, Finding, Gallery, MatchPicture, render_page
+from minima_core.report.page import THRESHOLD, BeforeAfter, Duel, Finding, Gallery, duel, match_picture, render_page
+from minima_core.report.pairs import changed_most, reach
+from minima_core.report.paper import Entry, paper_tables
 from minima_core.report.summary import Comparison, Result, Source, Summary
 from minima_core.report.table import markdown_table
 from minima_core.types import RGB, Matches
@@ -34,8 +36,9 @@ from tasks.stage import Args, Input, Output, run
 PAGE, TEXT = "report.html", "summary.md"
 GALLERIES = 3
 PICTURES = 12  # pairs shown before and after; each costs about 150 kB of the page
-THRESHOLD = 3.0  # pixels up to which a match is drawn as right
-HEIGHT = 240  # of the images that matches are drawn on
+CHANGED = 2  # pairs of a comparison that improved most, and as many that lost most
+MODELS: tuple[Literal["pretrained", "finetuned"], ...] = ("pretrained", "finetuned")
+NAMES = "parent", "fine-tuned"
 CODE = {  # the code as the page tells of it, by digests; dvc.yaml lists all of it, so that they are never old ones
     "data": ("data", "geometry", "io"),
     "synthesis": ("synthesis",),
@@ -85,10 +88,12 @@ def main(args: SummariseArgs) -> SummaryReport:
     page = render_page(
         summary,
         galleries=list(galleries(args.index, args.raw, args.modalities, summary.certificate.modalities)),
+        papers=paper_tables(_entries(args.scores, summary)),
+        duels=[_duel(args, comparison) for comparison in summary.comparisons() if not comparison.caveat],
+        changed=list(_changed(args, summary.comparisons())),
         matches=list(_matches(args, summary.comparisons())),
         curves=_curves(args.models),
         findings=_findings(args.certificate),
-        match_threshold=THRESHOLD,
     )
     write_text(args.out / PAGE, page)
     write_text(args.out / TEXT, _markdown(summary))
@@ -99,7 +104,7 @@ def main(args: SummariseArgs) -> SummaryReport:
 def _reports(folder: Path) -> Iterator[ScoreReport]:
     for matcher in read_value("matchers"):
         for benchmark in read_value("benchmarks"):
-            for model in ("pretrained", "finetuned"):
+            for model in MODELS:
                 path = folder / f"{matcher}-{model}-{benchmark}" / "report.json"
                 if not path.is_file():
                     raise DataError(f"no {path}; score the model with `dvc repro score@{matcher}-{model}-{benchmark}`")
@@ -130,22 +135,76 @@ def galleries(index: Path, raw: Path, modalities: Path, names: Sequence[str]) ->
         yield Gallery(scene.image_id(i), shown)
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """What a comparison was made from: the pairs, and by model (parent, fine-tuned) its matches and scores."""
+
+    prepared: Prepared
+    found: list[list[Matches]]
+    scores: list[Scores]
+
+    def shown(self, comparison: Comparison, k: int, tag: str = "") -> BeforeAfter:
+        """Return pair ``k`` with the matches of both models drawn over it."""
+        truth = self.prepared.list.pairs[k]
+        images = self.prepared.image(truth.image0, truth.sha0), self.prepared.image(truth.image1, truth.sha1)
+        before, after = (
+            match_picture(truth, *images, found[k], scores.pairs[k].error)
+            for found, scores in zip(self.found, self.scores, strict=True)
+        )
+        unit = "°" if truth.H_0to1 is None else " px"
+        where = comparison.benchmark, comparison.matcher, truth.category, truth.name
+        return BeforeAfter(*where, unit, before, after, NAMES, tag)
+
+
+def _outcome(args: SummariseArgs, comparison: Comparison) -> _Outcome:
+    where = [args.predictions / comparison.matcher / model / comparison.benchmark for model in MODELS]
+    return _Outcome(
+        Prepared(args.benchmarks / comparison.benchmark),
+        [list(read_predictions(folder)) for folder in where],
+        [_scores(args.scores, comparison.matcher, model, comparison.benchmark) for model in MODELS],
+    )
+
+
+def _scores(folder: Path, matcher: str, model: str, benchmark: str) -> Scores:
+    return Scores.load(folder / f"{matcher}-{model}-{benchmark}")
+
+
+def _entries(folder: Path, summary: Summary) -> list[Entry]:
+    return [
+        Entry(f"{r.matcher} ({NAMES[MODELS.index(r.model)]})", _scores(folder, r.matcher, r.model, r.benchmark))
+        for r in summary.results
+        if not r.skipped
+    ]
+
+
+def _duel(args: SummariseArgs, comparison: Comparison) -> Duel:
+    own = [_scores(args.scores, comparison.matcher, model, comparison.benchmark) for model in MODELS]
+    entries = [Entry(name, scores) for name, scores in zip(NAMES, own, strict=True)]
+    return duel(f"{comparison.benchmark} · {comparison.matcher}", entries)
+
+
 def _matches(args: SummariseArgs, comparisons: Sequence[Comparison]) -> Iterator[BeforeAfter]:
     for comparison in comparisons:
-        prepared = Prepared(args.benchmarks / comparison.benchmark)
-        models: tuple[Literal["pretrained", "finetuned"], ...] = ("pretrained", "finetuned")
-        where = [args.predictions / comparison.matcher / model / comparison.benchmark for model in models]
-        found = [list(read_predictions(folder)) for folder in where]
-        scores = [
-            Scores.load(args.scores / f"{comparison.matcher}-{model}-{comparison.benchmark}").pairs for model in models
-        ]
-        categories = [name for name in comparison.names if name in prepared.manifest.categories and name != RGB]
-        for k in typical(prepared.list.pairs, found[0], found[1], categories[: PICTURES // len(comparisons)]):
-            truth = prepared.list.pairs[k]
-            images = prepared.image(truth.image0, truth.sha0), prepared.image(truth.image1, truth.sha1)
-            before, after = (_picture(truth, *images, found[m][k], scores[m][k].error) for m in range(len(models)))
-            unit = "°" if truth.H_0to1 is None else " px"
-            yield BeforeAfter(comparison.benchmark, comparison.matcher, truth.category, truth.name, unit, before, after)
+        outcome = _outcome(args, comparison)
+        if outcome.prepared.list.task == "overlap":
+            continue
+        counts = outcome.prepared.manifest.categories
+        categories = [name for name in comparison.names if name in counts and name != RGB]
+        chosen = categories[: PICTURES // len(comparisons)]
+        for k in typical(outcome.prepared.list.pairs, outcome.found[0], outcome.found[1], chosen):
+            yield outcome.shown(comparison, k)
+
+
+def _changed(args: SummariseArgs, comparisons: Sequence[Comparison]) -> Iterator[BeforeAfter]:
+    for comparison in comparisons:
+        outcome = _outcome(args, comparison)
+        if comparison.caveat or outcome.prepared.list.task == "overlap":
+            continue
+        before, after = outcome.scores
+        improved, lost = changed_most(before.pairs, after.pairs, reach(after), CHANGED)
+        for tag, chosen in (("improved", improved), ("lost", lost)):
+            for k in chosen:
+                yield outcome.shown(comparison, k, tag)
 
 
 def typical(
@@ -160,15 +219,6 @@ def typical(
 
 def _right(truth: PairTruth, matches: Matches) -> int:
     return int((match_errors(truth, matches) <= THRESHOLD).sum())
-
-
-def _picture(
-    truth: PairTruth, image0: np.ndarray, image1: np.ndarray, matches: Matches, error: float | None
-) -> MatchPicture:
-    errors = match_errors(truth, matches).numpy()
-    points = matches.mkpts0.numpy(), matches.mkpts1.numpy()
-    image = draw_matches(image0, image1, *points, errors=errors, threshold=THRESHOLD, height=HEIGHT, limit=150)
-    return MatchPicture(image, int((errors <= THRESHOLD).sum()), len(matches), error)
 
 
 def _curves(models: Path) -> dict[str, dict[str, Curve]]:

@@ -57,16 +57,55 @@ def svg_chart(curves: Mapping[str, Curve], title: str) -> str:
         body.append(f'<path class="line {name}" d="{axes.path(tall[name])}"/>')
         if len(curve) <= 40:
             body += [f'<circle class="dot {name}" cx="{x:.1f}" cy="{y:.1f}" r="2.4"/>' for x, y in axes.points(curve)]
-    return (
-        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
-        f"{''.join(body)}</svg>"
-    )
+    return _chart("".join(body), title)
+
+
+def svg_lines(curves: Mapping[str, Sequence[tuple[float, float]]], title: str) -> str:
+    """Return lines through all their points, values in percent; their classes are ``s0``, ``s1`` and so on."""
+    points = [point for curve in curves.values() for point in curve]
+    if not points:
+        return ""
+    axes = _Axes((0, max(x for x, _ in points)), (0, max(1.05 * max(y for _, y in points), 1.0)))
+    lines = [
+        f'<path class="line s{k}" d="M{"L".join(f"{axes.x(x):.1f} {axes.y(y):.1f}" for x, y in curve)}"/>'
+        for k, curve in enumerate(curves.values())
+    ]
+    return _chart(axes.grid() + "".join(lines), title)
+
+
+def svg_scatter(couples: Sequence[tuple[float, float]], limit: float, title: str) -> str:
+    """Return a dot for each pair of errors, both axes by the square root up to ``limit``; what is beyond lies there.
+
+    Dots below the diagonal are of class ``better``, above it ``worse``.
+    """
+    if not couples or limit <= 0:
+        return ""
+    axes = _Axes((0, math.sqrt(limit)), (0, math.sqrt(limit)))
+    marks = [value for value in ticks(0, limit) if value > 0]
+    body = []
+    for value in marks:
+        x, y = axes.x(math.sqrt(value)), axes.y(math.sqrt(value))
+        body.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        body.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
+        body.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{value:g}</text>')
+        body.append(f'<text class="tick" x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{value:g}</text>')
+    ends = axes.x(0), axes.y(0), axes.x(math.sqrt(limit)), axes.y(math.sqrt(limit))
+    body.append('<line class="grid" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'.format(*ends))
+    for before, after in couples:
+        x, y = (math.sqrt(min(value, limit)) for value in (before, after))
+        kind = "better" if y < x else "worse" if y > x else "same"
+        body.append(f'<circle class="{kind}" cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="2.6"/>')
+    return _chart("".join(body), title)
+
+
+def _chart(body: str, title: str) -> str:
+    return f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">{body}</svg>'
 
 
 class _Axes:
     """Maps steps and values to the plot's pixels."""
 
-    def __init__(self, steps: tuple[int, int], values: tuple[float, float]) -> None:
+    def __init__(self, steps: tuple[float, float], values: tuple[float, float]) -> None:
         self.steps = (steps[0], max(steps[1], steps[0] + 1))
         self.values = values
 

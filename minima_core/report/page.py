@@ -9,12 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from minima_core.report.drawing import Curve, jpeg_uri, svg_chart
-from minima_core.report.summary import Comparison, Summary
+from minima_core.evaluation.benchmarks.base import PairTruth
+from minima_core.evaluation.plotting import draw_matches
+from minima_core.evaluation.scoring import match_errors
+from minima_core.report.drawing import Curve, jpeg_uri, svg_chart, svg_lines, svg_scatter
+from minima_core.report.pairs import couples, error_curve, reach, unit
+from minima_core.report.paper import Entry, PaperTable
+from minima_core.report.summary import Comparison, Result, Summary
 from minima_core.report.table import label, shown
+from minima_core.types import Matches
 
 TILE = 300  # pixels; seven in a row on a wide screen
 MATCHES = 620
+THRESHOLD = 3.0  # pixels up to which a match is drawn as right
+HEIGHT = 240  # of the images that matches are drawn on
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class MatchPicture:
 
 @dataclass(frozen=True)
 class BeforeAfter:
-    """The same pair by parent and fine-tuned model."""
+    """The same pair by two models; ``tag`` says why it is shown."""
 
     benchmark: str
     matcher: str
@@ -53,6 +61,30 @@ class BeforeAfter:
     unit: str
     before: MatchPicture
     after: MatchPicture
+    names: tuple[str, str]
+    tag: str = ""
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """The errors of two models on every pair, drawn, and how many became better and worse."""
+
+    before: str
+    after: str
+    svg: str
+    better: int
+    worse: int
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Models on one benchmark by one protocol, pair by pair; the first is what the others are held against."""
+
+    title: str
+    unit: str
+    names: list[str]
+    scatters: list[Scatter]
+    curves: str
 
 
 @dataclass(frozen=True)
@@ -66,38 +98,76 @@ class Finding:
     observed: str
 
 
+def duel(title: str, entries: Sequence[Entry]) -> Duel:
+    """Return the charts of at most six models that were scored on the same pairs in the same way."""
+    first, *others = entries
+    limit = reach(first.scores)
+    scatters = []
+    for other in others:
+        errors = couples(first.scores, other.scores)
+        kept = [(min(before, limit), min(after, limit)) for before, after in errors]
+        better, worse = sum(a < b for b, a in kept), sum(a > b for b, a in kept)
+        svg = svg_scatter(errors, limit, f"errors of {first.label} and {other.label}")
+        scatters.append(Scatter(first.label, other.label, svg, better, worse))
+    curves = svg_lines({entry.label: error_curve(entry.scores) for entry in entries}, f"{title}: pairs within an error")
+    return Duel(title, unit(first.scores), [entry.label for entry in entries], scatters, curves)
+
+
+def match_picture(
+    truth: PairTruth, image0: np.ndarray, image1: np.ndarray, matches: Matches, error: float | None
+) -> MatchPicture:
+    """Return a pair's matches over its (H, W, 3) uint8 images."""
+    errors = match_errors(truth, matches).numpy()
+    points = matches.mkpts0.numpy(), matches.mkpts1.numpy()
+    image = draw_matches(image0, image1, *points, errors=errors, threshold=THRESHOLD, height=HEIGHT, limit=150)
+    return MatchPicture(image, int((errors <= THRESHOLD).sum()), len(matches), error)
+
+
 def render_page(
     summary: Summary,
     *,
     galleries: Sequence[Gallery],
+    papers: Sequence[PaperTable],
+    duels: Sequence[Duel],
+    changed: Sequence[BeforeAfter],
     matches: Sequence[BeforeAfter],
     curves: Mapping[str, Mapping[str, Curve]],
     findings: Sequence[Finding],
-    match_threshold: float,
 ) -> str:
     """Return the page; equal arguments give equal text.
 
     ``curves`` holds by matcher the curves of its training, named ``train/loss`` and so on.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"tile": _tile, "wide": _wide}
-    template = environment.from_string(files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    return render(
+        "page.html.j2",
         summary=summary,
         comparisons=summary.comparisons(),
         headline=[headline(c) for c in summary.comparisons()],
         label=label,
-        shown=shown,
+        span=_span,
         galleries=galleries,
+        papers=papers,
+        duels=duels,
+        changed=changed,
         matches=matches,
-        match_threshold=match_threshold,
         charts={matcher: charts(named) for matcher, named in curves.items()},
         findings=findings,
     )
+
+
+def render(template: str, **values: Any) -> str:
+    """Return one of this package's templates, filled in."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: files(__package__).joinpath(name).read_text(encoding="utf-8")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"tile": _tile, "wide": _wide}
+    return environment.get_template(template).render(shown=shown, match_threshold=THRESHOLD, **values)
 
 
 def headline(comparison: Comparison) -> dict[str, Any]:
@@ -123,6 +193,11 @@ def charts(curves: Mapping[str, Curve]) -> list[dict[str, Any]]:
         named = {part: curves[f"{part}/{quantity}"] for part in ("train", "val") if f"{part}/{quantity}" in curves}
         made.append({"title": quantity, "series": list(named), "svg": svg_chart(named, quantity)})
     return made
+
+
+def _span(result: Result, metric: str) -> str:
+    low, high = result.intervals.get(metric, (float("nan"), float("nan")))
+    return f"{low:.1f} to {high:.1f}"
 
 
 def _tile(image: np.ndarray) -> str:

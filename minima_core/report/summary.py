@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from minima_core.evaluation.metrics import Metrics
 from minima_core.manifest import Certificate, Record
@@ -34,6 +34,7 @@ class Result(_Plain):
     groups: dict[str, Metrics] = {}  # of categories
     pairs: int
     failures: int
+    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)  # of the metrics, 95 % over pairs
     skipped: str = ""
 
     @property
@@ -134,6 +135,16 @@ class Comparison:
     def middle(self) -> str:
         """The metric that a single figure is given in: the middle threshold."""
         return self.metrics[len(self.metrics) // 2]
+
+    @property
+    def caveat(self) -> str:
+        """Why the two do not compare; "" where they do."""
+        if self.parent.protocol_hash != self.child.protocol_hash:
+            ways = " and ".join(f"{r.protocol} ({r.protocol_hash[:12]})" for r in (self.parent, self.child))
+            return f"the two were measured differently, by {ways}: their difference says nothing about the models"
+        if self.parent.data_digest != self.child.data_digest:
+            return "the two were measured on different data: their difference says nothing about the models"
+        return ""
 
     @property
     def overall(self) -> Row:

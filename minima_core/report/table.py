@@ -21,7 +21,8 @@ def render_table(summary: Summary, benchmark: str | None = None) -> Table:
     if not chosen:
         return Table(title="no benchmark was scored", caption=skipped or None)
     first = chosen[0]
-    table = Table(title=f"{first.benchmark}: RGB parent → fine-tuned (percent)", caption=skipped or None)
+    caption = "; ".join(filter(None, [*dict.fromkeys(c.caveat for c in chosen), skipped]))
+    table = Table(title=f"{first.benchmark}: RGB parent → fine-tuned (percent)", caption=caption or None)
     table.add_column("category")
     for metric in first.metrics:
         table.add_column(shown(metric), justify="right")
@@ -45,6 +46,8 @@ def markdown_table(comparison: Comparison) -> str:
     for row in (*comparison.rows(), comparison.overall):
         cells = [f"{row.parent[m]:.2f} | {row.child[m]:.2f} | {row.gain(m):+.2f}" for m in metrics]
         lines.append(f"| {label(row)} | {' | '.join(cells)} |")
+    if comparison.caveat:
+        lines += ["", f"Not comparable: {comparison.caveat}."]
     return "\n".join(lines) + "\n"
 
 
@@ -56,6 +59,8 @@ def label(row: Row) -> str:
 def shown(metric: str) -> str:
     """Return a metric's name as people write it: ``auc@5px`` as AUC@5 px."""
     what, _, at = metric.partition("@")
+    if not at:
+        return metric.replace("_", " of ").upper().replace(" OF ", " of ")
     return f"{what.upper()}@{at.removesuffix('px')}{' px' if at.endswith('px') else '°'}"
 
 

@@ -16,7 +16,7 @@ from tiny_world import MODALITIES
 from minima_core.errors import DataError
 from minima_core.provenance import code_digest
 from minima_core.report.summary import Summary
-from minima_core.report.table import render_table
+from minima_core.report.table import markdown_table, render_table
 from tasks.summarise import SummariseArgs, main
 
 
@@ -86,8 +86,12 @@ def test_the_page_shows_everything(summarise):
         "Apache-2.0",
     ):
         assert name in text, name
-    assert text.count('<svg class="chart"') == 2  # loss and recall; the rate is no quality
-    assert text.count("matches of the parent model") == len(MODALITIES)
+    assert text.count('<svg class="chart"') == 2 + 2  # loss and recall (the rate is no quality); scatter and curves
+    assert text.count('alt="matches of parent"') == len(MODALITIES) + text.count("<h3>improved") + text.count(
+        "<h3>lost"
+    )
+    assert 1 <= text.count("<h3>improved") <= 2
+    assert "<h2>Beside the published" not in text  # nobody published a figure of this benchmark
     assert "thermal &lt;b&gt;" in text  # what comes from data is escaped
 
 
@@ -111,6 +115,23 @@ def test_the_table_compares_parent_and_child(summarise):
     assert comparison.overall.gain("auc@5px") > 5
     markdown = (out / "summary.md").read_text()
     assert f"{comparison.overall.child['auc@5px']:.2f}" in markdown and "Skipped: no data" in markdown
+
+
+def test_results_of_two_protocols_are_never_compared_in_silence(summarise):
+    out, _ = summarise()
+    summary = Summary.load(out)
+    other = [
+        r.model_copy(update={"protocol_hash": "f" * 64}) if r.model == "pretrained" else r for r in summary.results
+    ]
+    mixed = summary.model_copy(update={"results": other})
+    screen = io.StringIO()
+    Console(file=screen, width=200).print(render_table(mixed))
+    (comparison,) = mixed.comparisons()
+    for text in (screen.getvalue(), markdown_table(comparison), comparison.caveat):
+        assert "ffffffffffff" in text and "measured differently" in " ".join(text.split())
+    assert not summary.comparisons()[0].caveat
+    moved = [r.model_copy(update={"data_digest": "0"}) if r.model == "pretrained" else r for r in summary.results]
+    assert "different data" in summary.model_copy(update={"results": moved}).comparisons()[0].caveat
 
 
 def test_an_unscored_model_says_what_to_run(summarise, run):

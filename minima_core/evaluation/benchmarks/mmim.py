@@ -14,7 +14,7 @@ import torch
 from minima_core.config import Section
 from minima_core.errors import DataError, redo
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, PairTruth, Task, as_matrix
-from minima_core.evaluation.metrics import reprojection_errors
+from minima_core.geometry.homography import warp_homography
 from minima_core.io.images import read_image
 from minima_core.manifest import file_sha256
 
@@ -168,7 +168,7 @@ def residual(root: Path, pair: PairTruth) -> float | None:
         moving, fixed = (torch.from_numpy(np.asarray(marks[key], np.float64)) - 1 for key in ("LMmov", "LMfix"))
     except Exception:  # scipy's reader meets damaged bytes with whatever error comes first; H itself was read
         return None
-    distance = reprojection_errors(moving, fixed, pair.tensor("H_0to1"))
+    distance = (warp_homography(pair.tensor("H_0to1"), moving) - fixed).norm(dim=-1)
     return float(distance.median()) if len(distance) else None
 
 
