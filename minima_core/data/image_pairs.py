@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -9,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from minima_core.config import digest
+from minima_core.data.augment import Moves, moved
 from minima_core.data.pairs import PairSource
 from minima_core.data.sampling import Item
 from minima_core.errors import DataError, redo
@@ -19,7 +21,15 @@ from minima_core.types import Pair, View
 
 Fit = Literal["pad", "stretch"]
 # what decides a sample
-CODE = ("data/image_pairs.py", "data/pairs.py", "data/shards.py", "geometry", "io", "matchers/base.py")
+CODE = (
+    "data/augment.py",
+    "data/image_pairs.py",
+    "data/pairs.py",
+    "data/shards.py",
+    "geometry",
+    "io",
+    "matchers/base.py",
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class ImageBatch:
         T_0to1: (B, 4, 4) float32, the identity for planar pairs.
         H_0to1: (B, 3, 3) float32, the identity for pairs that are not planar.
         planar: (B,) bool, the homography relates the pair; else depth and pose do.
-        size0: (B, 2) int64 width and height of the image area.
+        size0: (B, 2) int64 width and height of the image area, of the square where it was moved in it.
         size1: likewise.
     """
 
@@ -112,7 +122,8 @@ class ImagePairs:
         K0, K1, T_0to1, H_0to1 = _relation(pair, scale0, scale1)
         tensors = (image0, image1, mask0, mask1, depth0, depth1, K0, K1, T_0to1, H_0to1)
         planar = torch.tensor(pair.H_0to1 is not None)
-        return ImageBatch(*(tensor[None] for tensor in (*tensors, planar, size0, size1)))
+        batch = ImageBatch(*(tensor[None] for tensor in (*tensors, planar, size0, size1)))
+        return batch if item.moves is None else _moved(batch, item.moves)
 
     def collate(self, samples: list[ImageBatch]) -> ImageBatch:
         """Join samples."""
@@ -135,6 +146,29 @@ class ImagePairs:
         padding = (0, self.side - w, 0, self.side - h)
         mask = F.pad(torch.ones(h, w, dtype=torch.bool), padding)
         return F.pad(small, padding), mask, F.pad(depth, padding), scale, torch.tensor([w, h])
+
+
+def _moved(batch: ImageBatch, moves: Moves) -> ImageBatch:
+    """Return a batch of one with both images moved, and their masks, depth and geometry with them."""
+    side = batch.image0.shape[-1]
+    A0, A1 = (moves.homography(image, side) for image in (0, 1))
+
+    def pictures(
+        image: torch.Tensor, mask: torch.Tensor, depth: torch.Tensor, A: torch.Tensor
+    ) -> Iterator[torch.Tensor]:
+        yield moved(image[0], A, mode="bilinear")[None]
+        yield moved(mask.float(), A, mode="nearest") > 0
+        yield moved(depth, A, mode="nearest")
+
+    image0, mask0, depth0 = pictures(batch.image0, batch.mask0, batch.depth0, A0)
+    image1, mask1, depth1 = pictures(batch.image1, batch.mask1, batch.depth1, A1)
+    planar = batch.planar[:, None, None]
+    K0, K1 = (torch.where(planar, K, (A @ K.double()).float()) for A, K in ((A0, batch.K0), (A1, batch.K1)))
+    H_0to1 = torch.where(planar, (A1 @ batch.H_0to1.double() @ torch.linalg.inv(A0)).float(), batch.H_0to1)
+    whole = torch.full_like(batch.size0, side)  # the masks say where in it the images are
+    return ImageBatch(
+        *(image0, image1, mask0, mask1, depth0, depth1, K0, K1, batch.T_0to1, H_0to1, batch.planar, whole, whole)
+    )
 
 
 def _relation(

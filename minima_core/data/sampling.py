@@ -1,4 +1,4 @@
-"""Which pairs an epoch visits and in which modalities: functions of seed, epoch and pair alone."""
+"""Which pairs an epoch visits, in which modalities and how moved: functions of seed, epoch and pair alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from minima_core.config import Section, unknown
+from minima_core.data.augment import Augment, Moves, draw
 from minima_core.data.pairs import PairSource
 from minima_core.errors import ConfigError, DataError
 from minima_core.random import rng
@@ -22,11 +23,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Item:
-    """One training sample: a pair of a source and the modality of each side."""
+    """One training sample: a pair of a source, the modality of each side, and how its images are moved, if they are."""
 
     pair: int
     modality0: str
     modality1: str
+    moves: Moves | None = None
 
 
 class RandomModalities(Section):
@@ -95,6 +97,7 @@ class PairSampling(Section):
     bins: Annotated[int, Field(gt=0)]  # of equal width over that range, drawn from equally
     repeats: Annotated[int, Field(gt=0)]  # visits of a drawn pair, each in modalities of its own
     modalities: Modalities
+    augment: Augment | None  # null: images stay as they are; for matchers that look at whole images
 
 
 def modality_pair(names: Sequence[str], strategy: Modalities, *, seed: int, epoch: int, sample: int) -> tuple[str, str]:
@@ -145,7 +148,8 @@ def epoch_items(source: PairSource, settings: PairSampling, *, seed: int, epoch:
             for repeat in range(settings.repeats):
                 sample = int(k) * settings.repeats + repeat
                 drawn_as = modality_pair(source.names, settings.modalities, seed=seed, epoch=epoch, sample=sample)
-                item = Item(int(k), *drawn_as)
+                moves = draw(settings.augment, rng(seed, "augment", epoch, sample)) if settings.augment else None
+                item = Item(int(k), *drawn_as, moves)
                 if _exists(source, item):
                     items.append(item)
     if not items:

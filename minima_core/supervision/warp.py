@@ -34,8 +34,8 @@ def warp(
     through_depth, z1 = warp_points(points0, depth0, batch.K0, batch.K1, batch.T_0to1)
     by_homography = warp_homography(batch.H_0to1, points0)
     points1 = torch.where(batch.planar[:, None, None], by_homography, through_depth)
-    valid = on_image(points0, batch.size0) & on_image(points1, batch.size1)
     points1 = points1.nan_to_num(-1.0, -1.0, -1.0)
+    valid = _shown(points0, batch.mask0, batch.size0) & _shown(points1, batch.mask1, batch.size1)
     if tolerance is not None:
         seen = sample_depth(batch.depth1, _clamped(points1, batch.size1))
         valid &= batch.planar[:, None] | ((z1 - seen).abs() < tolerance * seen)
@@ -45,6 +45,12 @@ def warp(
 def on_image(points: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
     """Say which of (B, N, 2) pixels lie on images of (B, 2) width and height, up to their edges; NaN does not."""
     return ((points >= -0.5) & (points <= size[:, None] - 0.5)).all(-1)
+
+
+def _shown(points: torch.Tensor, mask: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+    """Say which of (B, N, 2) pixels lie on images whose area is what (B, S, S) masks say."""
+    x, y = _clamped(points, size).round().long().unbind(-1)
+    return on_image(points, size) & mask.flatten(1).gather(1, y * mask.shape[-1] + x)
 
 
 def _clamped(points: torch.Tensor, size: torch.Tensor) -> torch.Tensor:

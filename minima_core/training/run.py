@@ -9,7 +9,7 @@ from minima_core.config import digest
 from minima_core.data.index import index_digest
 from minima_core.data.pairs import PairSource
 from minima_core.data.sampling import epoch_items, used_modalities, validation_items
-from minima_core.errors import DataError, TrainingError
+from minima_core.errors import ConfigError, DataError, TrainingError
 from minima_core.io.atomic import write_json
 from minima_core.manifest import CURVES, Certificate, Split, folder_digest
 from minima_core.matchers.base import Matcher
@@ -82,10 +82,15 @@ def train(
         tracker: gets the curves.
 
     Raises:
-        ConfigError: if a modality was asked for that is not among ``names``.
+        ConfigError: if a modality was asked for that is not among ``names``, or to move images of kept keypoints.
         DataError: if a split has no pair to train or validate on.
         TrainingError: if too many steps are not finite.
     """
+    if matcher.sparse and params.pairs.augment is not None:
+        raise ConfigError(
+            "pairs.augment in params.yaml: the keypoints of a frozen extractor are found once, in images as they are; "
+            "set it to null"
+        )
     names = used_modalities(params.pairs.modalities, names)
 
     def source(split: Split) -> PairSource:

@@ -152,6 +152,14 @@ def test_parent_with_other_settings_is_refused(place, tmp_path):
         finetune.main(fine_args())
 
 
+def test_images_whose_keypoints_are_kept_cannot_be_moved(place, tmp_path):
+    augment = {"shift": 0, "flip": 0.5, "rotation": 30, "scale": 1.5}
+    write_params(pairs=training_settings()["pairs"] | {"augment": augment})
+    save_parent(tmp_path / "parent")
+    with pytest.raises(ConfigError, match=r"pairs\.augment in params\.yaml: .* set it to null"):
+        finetune.main(fine_args())
+
+
 def test_misspelt_setting_is_named(place, tmp_path):
     write_params(stesp=3)
     with pytest.raises(ConfigError, match="stesp"):

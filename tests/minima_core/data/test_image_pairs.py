@@ -1,13 +1,18 @@
 """Square training images: geometry follows the resizing, padding is marked, a sample depends on its item alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from plane_world import STEP, PlaneWorld
 from tiny_world import H, W
 
+from minima_core.data.augment import Augment, Moves, draw
 from minima_core.data.image_pairs import ImagePairs
 from minima_core.data.pairs import PairSource
 from minima_core.data.sampling import Item
+from minima_core.geometry.coords import to_grid
+from minima_core.random import rng
 from minima_core.supervision.warp import warp
 
 
@@ -46,3 +51,56 @@ def test_sample_is_a_function_of_its_item(source):
     data.close()
     assert len(batch) == 2 and torch.equal(batch.image1[1:], again.image1)
     assert torch.equal(batch.swap().swap().image0, batch.image0)
+
+
+def colours(image, points):
+    grid = to_grid(points, (image.shape[-1], image.shape[-2]))[:, None]
+    return torch.nn.functional.grid_sample(image, grid, align_corners=False)[:, :, 0]
+
+
+TURNED = Moves(flip=True, shift=(7, -4), rotation=(25.0, -40.0), scale=(1.2, 0.8))
+
+
+def as_planar(pair):
+    """Return the pair related by the homography of the wall instead of depth and pose."""
+    H = torch.eye(3, dtype=torch.float64)
+    H[0, 2] = pair.view0.K[0, 0] * pair.T_0to1[0, 3] / 3.0
+    return replace(pair, T_0to1=None, H_0to1=H)
+
+
+@pytest.mark.parametrize("relation", [lambda pair: pair, as_planar])
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_moved_images_still_show_the_same_where_the_geometry_says(source, monkeypatch, fit, relation):
+    monkeypatch.setattr(source, "load", lambda *of, load=source.load: relation(load(*of)))
+    data = ImagePairs(source, side=96, fit=fit)
+    points = 96 * torch.rand(1, 400, 2, generator=torch.Generator().manual_seed(0))
+    for moves in (None, TURNED):
+        batch = data.sample(Item(0, "rgb", "rgb", moves))
+        assert batch.planar.item() is (relation is as_planar)
+        found, valid = warp(points, batch)
+        assert 60 < valid.sum() < 400
+        difference = (colours(batch.image0, points) - colours(batch.image1, found)).abs().mean(1)[valid]
+        assert difference.mean() < 0.03  # 0.1 and more between other places
+        other = (colours(batch.image0, points) - colours(batch.image1, found.flip(1))).abs().mean(1)[valid]
+        assert difference.mean() < 0.4 * other.mean()
+
+
+def test_mirroring_and_shifting_keep_whole_pixels(source):
+    data = ImagePairs(source, side=96, fit="pad")
+    still = data.sample(Item(0, "rgb", "rgb"))
+    batch = data.sample(Item(0, "rgb", "rgb", Moves(flip=True, shift=(3, 5), rotation=(0.0, 0.0), scale=(1.0, 1.0))))
+    for before, after in ((still.image1, batch.image1), (still.depth0, batch.depth0), (still.mask0, batch.mask0)):
+        torch.testing.assert_close(after[..., 5:, 3:], before.flip(-1)[..., :-5, :-3], atol=1e-4, rtol=0)
+        assert max(float(edge.float().max()) for edge in (after[..., :5, :], after[..., :3])) < 1e-5
+
+
+def test_draws_keep_their_bounds_and_come_from_the_seed():
+    bounds = Augment(shift=4, flip=0.5, rotation=30, scale=1.5)
+    drawn = [draw(bounds, rng(0, "augment", n)) for n in range(200)]
+    assert drawn[3] == draw(bounds, rng(0, "augment", 3)) != drawn[4]
+    assert {d.shift[0] for d in drawn} == set(range(-4, 5))
+    assert 70 < sum(d.flip for d in drawn) < 130
+    assert 25 < max(max(d.rotation) for d in drawn) <= 30 and -30 <= min(min(d.rotation) for d in drawn) < -25
+    assert 1.4 < max(max(d.scale) for d in drawn) <= 1.5 and 1 / 1.5 <= min(min(d.scale) for d in drawn) < 0.7
+    still = draw(Augment(shift=0, flip=0, rotation=0, scale=1), rng(0))
+    torch.testing.assert_close(still.homography(1, 64), torch.eye(3, dtype=torch.float64))

@@ -7,6 +7,7 @@ import pytest
 from plane_world import PlaneWorld
 from pydantic import TypeAdapter
 
+from minima_core.data.augment import Augment
 from minima_core.data.pairs import PairSource
 from minima_core.data.sampling import (
     Item,
@@ -25,7 +26,7 @@ from minima_core.random import rng
 
 THREE = ["infrared", "event", "sketch"]
 RANDOM = RandomModalities(strategy="random")
-SETTINGS = PairSampling(per_scene=3, overlap=(0.1, 0.7), bins=1, repeats=2, modalities=RANDOM)
+SETTINGS = PairSampling(per_scene=3, overlap=(0.1, 0.7), bins=1, repeats=2, modalities=RANDOM, augment=None)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_no_modalities_gives_rgb_pairs():
 
 def test_bins_are_drawn_from_equally():
     overlap = np.concatenate([np.full(500, 0.2), np.full(60, 0.4), np.full(40, 0.6), np.full(50, 0.9)])
-    settings = PairSampling(per_scene=60, overlap=(0.1, 0.7), bins=3, repeats=1, modalities=RANDOM)
+    settings = PairSampling(per_scene=60, overlap=(0.1, 0.7), bins=3, repeats=1, modalities=RANDOM, augment=None)
     drawn = sample_pairs(overlap, settings, rng(0, "test"))
     assert Counter(overlap[drawn].tolist()) == {0.2: 20, 0.4: 20, 0.6: 20}
     assert len(set(drawn.tolist())) == 60
@@ -101,20 +102,30 @@ def test_bins_are_drawn_from_equally():
 
 def test_bin_with_less_than_twice_its_share_is_left_out():
     overlap = np.concatenate([np.full(500, 0.2), np.full(60, 0.4), np.full(39, 0.6)])
-    settings = PairSampling(per_scene=60, overlap=(0.1, 0.7), bins=3, repeats=1, modalities=RANDOM)
+    settings = PairSampling(per_scene=60, overlap=(0.1, 0.7), bins=3, repeats=1, modalities=RANDOM, augment=None)
     assert Counter(overlap[sample_pairs(overlap, settings, rng(0, "test"))].tolist()) == {0.2: 30, 0.4: 30}
 
 
 def test_upper_end_belongs_to_the_range_and_lower_end_does_not():
     overlap = np.array([0.1, 0.7, 0.71])
-    settings = PairSampling(per_scene=9, overlap=(0.1, 0.7), bins=1, repeats=1, modalities=RANDOM)
+    settings = PairSampling(per_scene=9, overlap=(0.1, 0.7), bins=1, repeats=1, modalities=RANDOM, augment=None)
     assert sample_pairs(overlap, settings, rng(0, "test")).tolist() == [1]
 
 
 def test_small_scene_gives_what_it_has():
-    settings = PairSampling(per_scene=60, overlap=(0.1, 0.7), bins=3, repeats=1, modalities=RANDOM)
+    settings = PairSampling(per_scene=60, overlap=(0.1, 0.7), bins=3, repeats=1, modalities=RANDOM, augment=None)
     assert sorted(sample_pairs(np.array([0.2, 0.05, 0.6]), settings, rng(0, "t")).tolist()) == [0, 2]
     assert sorted(sample_pairs(np.array([0.9, 0.05, 0.8]), settings, rng(0, "t")).tolist()) == [0, 2]
+
+
+def test_every_visit_moves_its_images_in_a_way_of_its_own(world):
+    settings = SETTINGS.model_copy(update={"augment": Augment(shift=8, flip=0.5, rotation=30, scale=1.5)})
+    items = epoch_items(source(world), settings, seed=0, epoch=0)
+    assert len({item.moves for item in items}) == len(items)
+    assert items == epoch_items(source(world), settings, seed=0, epoch=0)
+    still = epoch_items(source(world), SETTINGS, seed=0, epoch=0)
+    assert [(i.pair, i.modality0) for i in still] == [(i.pair, i.modality0) for i in items]
+    assert {item.moves for item in validation_items(source(world), settings, seed=0, count=4)} == {None}
 
 
 def test_epoch_visits_each_pair_as_often_as_told(world):
