@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from minima_core.errors import ConfigError
+from minima_core.errors import ConfigError, DataError
 
 index = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring pairs in and out, check and look at them.")
 
+Raw = Annotated[Path | None, typer.Option(help="Where the image paths start, if not where they did.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; all cores by default.")]
 
 
@@ -54,6 +55,68 @@ def build(
 
 
 @index.command()
+def validate(
+    folder: Annotated[Path, typer.Argument(help="The index.")],
+    *,
+    raw: Raw = None,
+    sample: Annotated[int, typer.Option(help="Images and pairs a scene whose pixels are looked at.")] = 12,
+    report: Annotated[Path | None, typer.Option(help="The faults, .json.")] = None,
+    workers: Workers = None,
+) -> None:
+    """Look for faults: records, files, sizes, poses that do not fit the depth, scenes of benchmarks in training.
+
+    A fault ends it with exit code 1. The stage validate looks closer, at synthesised images too.
+    """
+    from minima_core.cli import _check_output
+    from minima_core.data.checking import check_index
+    from minima_core.io.atomic import write_json
+    from minima_core.manifest import SceneManifest
+
+    if report is not None:
+        _check_output(report, "--report", (".json",), ())
+    if sample < 0:
+        raise ConfigError(f"--sample must not be negative, as {sample} is")
+    where = _raw(folder, raw)
+    faults = check_index(folder, where, sample=sample, workers=_workers(workers))
+    listed = [{"fault": what, "count": n, "first": faults.first[what]} for what, n in sorted(faults.counts.items())]
+    if report is not None:
+        write_json(report, {"faults": listed, "images": where is not None})
+    for one in listed:
+        typer.echo(f"fault: {one['count']} x {one['fault']}, for example {faults.first[str(one['fault'])][0]}")
+    scenes = SceneManifest.load(folder).scenes
+    pairs = sum(scene.pairs for scene in scenes)
+    if listed:
+        raise DataError(f"{folder} has {len(listed)} kinds of faults; mend the source and build it again")
+    seen = "" if where else "; its images were not looked at: it was built without them"
+    typer.echo(f"no fault in {pairs} pairs of {len(scenes)} scenes{seen}")
+
+
+@index.command()
+def view(
+    folder: Annotated[Path, typer.Argument(help="The index.")],
+    *,
+    out: Annotated[Path, typer.Option(help="The picture, .png or .jpg.")],
+    count: Annotated[int, typer.Option(help="Pairs, a row each.")] = 6,
+    scene: Annotated[str, typer.Option(help="Of this scene only.")] = "",
+    seed: Annotated[int, typer.Option(help="Which pairs.")] = 0,
+    raw: Raw = None,
+) -> None:
+    """Draw pairs: points of the first view, and where depth and pose or the homography take them in the second."""
+    from minima_core.cli import PICTURE, _check_output
+    from minima_core.data.viewing import draw_index
+    from minima_core.io.images import write_image
+
+    _check_output(out, "--out", PICTURE, ())
+    if count < 1:
+        raise ConfigError(f"--count must be at least 1, not {count}")
+    where = _raw(folder, raw)
+    if where is None:
+        raise DataError(f"{folder} was built without images; build it again with --images, or give --raw")
+    write_image(out, draw_index(folder, where, count=count, seed=seed, scene=scene))
+    typer.echo(f"drawn in {out}")
+
+
+@index.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="The index.")],
     *,
@@ -74,6 +137,16 @@ def export(
     names = export_index(to, folder, out, modalities=modalities, workers=_workers(workers))
     written = f"the index and {', '.join(names)}" if names else "the index"
     typer.echo(f"{written} in {out}; image paths start from {raw_folder(folder) or 'where the images are'}")
+
+
+def _raw(index: Path, asked: Path | None) -> Path | None:
+    """Return where the images of an index lie, None where it never had any."""
+    from minima_core.data.importing import raw_folder
+
+    raw = asked or raw_folder(index)
+    if raw is not None and not raw.is_dir():
+        raise DataError(f"no folder {raw}, where the images of {index} lay; give it with --raw")
+    return raw
 
 
 def _workers(asked: int | None) -> int:
