@@ -1,0 +1,64 @@
+"""``minima report``: scores of several models, side by side on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from minima_core.errors import ConfigError, DataError
+
+
+def report(
+    *,
+    scores: Annotated[
+        list[Path],
+        typer.Option(help="What evaluate or score wrote; several times. The first is held against the others."),
+    ],
+    out: Annotated[Path, typer.Option(help="The page, .html.")],
+    predictions: Annotated[
+        list[Path], typer.Option(help="Folder of evaluate --keep, one for each --scores, in order.")
+    ] = [],  # noqa: B006, typer reads it only
+    root: Annotated[
+        Path | None, typer.Option(help="The benchmark's data, as for evaluate; for pictures of matches.")
+    ] = None,
+) -> None:
+    """Put scores on one page: tables by protocol, published figures beside them, every pair, the largest changes.
+
+    Pictures of the pairs that changed most are drawn where --predictions and --root are given.
+    """
+    from minima_core.cli import _check_output
+
+    _check_output(out, "--out", (".html",), tuple(scores))
+    if predictions and (len(predictions) != len(scores) or root is None):
+        raise ConfigError("give one --predictions for each --scores, in the same order, and --root")
+    from minima_core.evaluation.run import prepared_root
+    from minima_core.io.atomic import write_text
+    from minima_core.report.paper import Entry
+    from minima_core.report.scores_page import changed_pairs, grouped, render_scores
+
+    entries = [Entry(read.model, read) for read in map(_read, scores)]
+    changed = []
+    if root is not None and predictions:
+        where = {id(entry): folder for entry, folder in zip(entries, predictions, strict=True)}
+        for group in grouped(entries):
+            with prepared_root(group.benchmark, root) as folder:
+                found = {entry.label: where[id(entry)] for entry in group.entries}
+                changed += list(changed_pairs(group, found, folder))
+    write_text(out, render_scores(entries, changed))
+    typer.echo(f"{len(entries)} scores on {out}")
+
+
+def _read(path: Path) -> Any:
+    from pydantic import ValidationError
+
+    from minima_core.evaluation.scoring import Scores
+
+    try:
+        return Scores.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; give what `minima evaluate --out` wrote") from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0]
+        raise DataError(f"{path} holds no scores ({first}); give what `minima evaluate --out` wrote") from None

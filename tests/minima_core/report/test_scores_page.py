@@ -1,0 +1,75 @@
+"""The page of scores alone, by the command line."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from finished_run import BENCHMARK, MATCHER, make
+
+from minima_core import cli
+from minima_core.evaluation.scoring import Scores
+from minima_core.report.paper import Entry
+from minima_core.report.scores_page import grouped
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    make(root)
+    return root
+
+
+def scores(run, model: str):
+    return run / f"reports/scores/{MATCHER}-{model}-{BENCHMARK}/scores.json"
+
+
+def command(*argv: object) -> int:
+    with pytest.raises(SystemExit) as done:
+        cli.main(["report", *map(str, argv)])
+    return done.value.code or 0
+
+
+def test_the_page_has_tables_charts_and_the_pairs_that_changed_most(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("minima_core.evaluation.run.BENCHMARKS.get", lambda name: None)  # it is of no plugin
+    argv: list[object] = ["--out", tmp_path / "page.html", "--root", run / "data/benchmarks" / BENCHMARK]
+    for model in ("pretrained", "finetuned"):
+        argv += ["--scores", scores(run, model), "--predictions", run / "predictions" / MATCHER / model / BENCHMARK]
+    assert command(*argv) == 0
+    text = (tmp_path / "page.html").read_text()
+    assert text.count('<svg class="chart"') == 2
+    assert re.search(r"<h3>improved .*pretrained against finetuned", text)
+    assert "matches of finetuned" in text and 'caveat">' not in text
+    for source in re.findall(r'(?:src|href)="([^"]*)"', text):
+        assert source.startswith("data:image/jpeg;base64,")
+    assert "<script" not in text and not re.search(r"https?://", text)
+
+
+def test_scores_of_two_protocols_get_a_table_each_and_a_warning(run, tmp_path):
+    read = Scores.load(scores(run, "finetuned").parent)
+    other = read.model_copy(update={"protocol": "strict-v1", "protocol_hash": "e" * 64, "model": "<other>"})
+    other.save(tmp_path)
+    assert len(grouped([Entry("a", read), Entry("b", other), Entry("c", read)])) == 2
+    argv = ["--scores", scores(run, "finetuned"), "--scores", tmp_path / Scores.FILE, "--out", tmp_path / "page.html"]
+    assert command(*argv) == 0
+    text = (tmp_path / "page.html").read_text()
+    assert "do not compare" in text and "eeeeeeeeeeee" in text
+    assert "&lt;other&gt;" in text and "<other>" not in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--scores", "nowhere.json", "--out", "p.html"], "cannot read nowhere.json"),
+        (["--scores", "text.json", "--out", "p.html"], "text.json holds no scores"),
+        (["--scores", "text.json", "--out", "p.csv"], "--out must end in .html"),
+        (["--scores", "text.json", "--out", "p.html", "--predictions", "a"], "one --predictions for each --scores"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, argv, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.json").write_text("{}")
+    assert command(*argv) == 1
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
+    assert not (tmp_path / "p.html").exists()
