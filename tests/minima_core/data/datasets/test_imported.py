@@ -1,0 +1,85 @@
+"""An imported index becomes raw scenes and an index of the graph: the same geometry, copies of the pictures."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from legacy_forms import write_files, write_loftr
+from test_rgbd import make
+
+from minima_core.data.datasets.imported import Imported
+from minima_core.data.importing import build_index
+from minima_core.data.index import read_scene
+from minima_core.errors import DataError
+from minima_core.io.images import read_image
+
+
+@pytest.fixture
+def index(tmp_path):
+    write_files(tmp_path / "data", undistorted=False)
+    write_loftr(tmp_path / "data/index")
+    build_index("loftr", tmp_path / "data/index", tmp_path / "index", settings={"licence": "CC0-1.0"})
+    return tmp_path / "index"
+
+
+def dataset(index: Path, raw: str = "") -> Imported:
+    return Imported(Imported.Params(index=str(index), raw=raw), seed=0)
+
+
+def test_scenes_for_training_are_copied_and_stay_the_same(tmp_path, index):
+    data = dataset(index)
+    assert (data.licence, data.relation) == ("CC0-1.0", "depth")
+    data.prepare(tmp_path / "raw", workers=2)
+    shutil.rmtree(tmp_path / "data")
+    scenes = list(data.scenes(tmp_path / "raw"))
+    assert [scene.name for scene in scenes] == ["0001", "0002"]  # 0015 is of a benchmark
+    before = read_scene(index, "0001")
+    assert scenes[0].image[0] == "0001/dense0/imgs/1_o.jpg" and scenes[0].depth[0] == "0001/dense0/depths/1_o.h5"
+    assert scenes[0].image_id(0) == before.image_id(0)
+    assert (scenes[0].pairs == before.pairs).all() and (scenes[0].T_w2c == before.T_w2c).all()
+    assert read_image(tmp_path / "raw" / scenes[0].image[0]).shape == (32, 48, 3)
+
+
+def test_it_continues_and_names_what_is_missing(tmp_path, index):
+    data = dataset(index)
+    data.prepare(tmp_path / "raw")
+    one = tmp_path / "raw/0002/dense0/imgs/3_o.jpg"
+    one.unlink()
+    with pytest.raises(DataError, match=r"no .*3_o\.jpg; run"):
+        list(data.scenes(tmp_path / "raw"))
+    data.prepare(tmp_path / "raw")
+    assert one.is_file()
+    one.unlink()
+    (tmp_path / "data" / read_scene(index, "0002").image[1]).unlink()
+    with pytest.raises(DataError, match=r"no .*3_o\.jpg, which the index names"):
+        data.prepare(tmp_path / "raw")
+
+
+def test_images_that_moved_are_found_where_the_settings_say(tmp_path, index):
+    (tmp_path / "data").rename(tmp_path / "moved")
+    with pytest.raises(DataError, match=r"dataset\.imported\.raw"):
+        dataset(index).prepare(tmp_path / "raw")
+    dataset(index, raw=str(tmp_path / "moved")).prepare(tmp_path / "raw")
+    assert len(list((tmp_path / "raw").rglob("*.jpg"))) == 6
+
+
+def test_an_index_of_its_own_copies_may_be_moved(tmp_path):
+    from test_frames import seven_scenes
+
+    make(tmp_path / "frames")
+    build_index("rgbd", tmp_path / "frames", tmp_path / "built", settings={"gap": 2})
+    (tmp_path / "built").rename(tmp_path / "elsewhere")
+    dataset(tmp_path / "elsewhere").prepare(tmp_path / "raw")
+    assert len(list(dataset(tmp_path / "elsewhere").scenes(tmp_path / "raw"))) == 2
+
+
+def test_a_folder_without_an_index_and_an_index_without_images_say_what_to_do(tmp_path, index):
+    with pytest.raises(DataError, match="minima index build"):
+        dataset(tmp_path / "nowhere")
+    shutil.rmtree(index)
+    shutil.rmtree(tmp_path / "data/phoenix")
+    build_index("loftr", tmp_path / "data/index", index)
+    with pytest.raises(DataError, match="any place that it knows"):
+        dataset(index).prepare(tmp_path / "raw")
