@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from minima_core.cli_index import index
+from minima_core.cli_report import report
 from minima_core.errors import ConfigError, DataError, MinimaError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 DATA, PICTURE = (".json", ".h5"), (".png", ".jpg", ".jpeg")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(index, name="index")
+app.command()(report)
 
 Model = Annotated[str, typer.Option(help="models:/NAME@ALIAS, a model folder, or a published name (xfeat-lightglue).")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]

@@ -50,7 +50,7 @@ class Sift(Matcher):
     def _extract(self, image: torch.Tensor, max_keypoints: int) -> Found:
         pixels = (image.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
         gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        kpts, desc = cv2.SIFT_create(nfeatures=max_keypoints).detectAndCompute(gray, None)
+        kpts, desc = cv2.SIFT.create(nfeatures=max_keypoints).detectAndCompute(gray, None)
         if desc is None:
             return Found(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
         return Found(np.array([k.pt for k in kpts], np.float32), desc)
@@ -63,8 +63,8 @@ class Sift(Matcher):
         ratios = np.array([best.distance / max(second.distance, 1e-9) for best, second in nearest])
         i, j = np.arange(len(nearest)), np.array([best.trainIdx for best, _ in nearest])
         good = (ratios < self.params.ratio) & (back[j] == i)
-        points = (torch.from_numpy(found.kpts[k[good]]) for found, k in ((found0, i), (found1, j)))
-        return Matches(*points, torch.from_numpy(1 - ratios[good]).float())
+        mkpts0, mkpts1 = (torch.from_numpy(found.kpts[k[good]]) for found, k in ((found0, i), (found1, j)))
+        return Matches(mkpts0, mkpts1, torch.from_numpy(1 - ratios[good]).float())
 
     def training_data(self, pairs: PairSource, *, max_keypoints: int, cache: Path, workers: int) -> NoReturn:  # noqa: ARG002
         """Refuse: there is nothing to train."""

@@ -81,7 +81,7 @@ class Mmim(Benchmark):
             headline=[c for c in found if not c.startswith(BESIDE)],
             groups={group: names for group, names in groups.items() if names},
             pairs=pairs,
-            floor={pair.name: found for pair in pairs if (found := residual(self.root, pair)) is not None},
+            floor={pair.name: off for pair in pairs if (off := residual(self.root, pair)) is not None},
         )
 
 
