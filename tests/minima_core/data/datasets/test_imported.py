@@ -66,8 +66,6 @@ def test_images_that_moved_are_found_where_the_settings_say(tmp_path, index):
 
 
 def test_an_index_of_its_own_copies_may_be_moved(tmp_path):
-    from test_frames import seven_scenes
-
     make(tmp_path / "frames")
     build_index("rgbd", tmp_path / "frames", tmp_path / "built", settings={"gap": 2})
     (tmp_path / "built").rename(tmp_path / "elsewhere")
