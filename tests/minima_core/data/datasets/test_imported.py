@@ -67,7 +67,7 @@ def test_images_that_moved_are_found_where_the_settings_say(tmp_path, index):
 
 def test_an_index_of_its_own_copies_may_be_moved(tmp_path):
     make(tmp_path / "frames")
-    build_index("rgbd", tmp_path / "frames", tmp_path / "built", settings={"gap": 2})
+    build_index("rgbd", tmp_path / "frames", tmp_path / "built", settings={"gap": 2, "overlap": [0.1, 1]})
     (tmp_path / "built").rename(tmp_path / "elsewhere")
     dataset(tmp_path / "elsewhere").prepare(tmp_path / "raw")
     assert len(list(dataset(tmp_path / "elsewhere").scenes(tmp_path / "raw"))) == 2
