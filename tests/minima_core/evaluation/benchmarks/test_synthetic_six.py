@@ -10,6 +10,7 @@ import torch
 
 from minima_core.errors import ConfigError, DataError
 from minima_core.evaluation.benchmarks.base import PairList, Prepared, create_benchmark
+from minima_core.evaluation.benchmarks.synthetic_six import SyntheticSix
 from minima_core.evaluation.metrics import epipolar_errors
 from minima_core.synthesis.base import MODALITIES
 
@@ -45,6 +46,12 @@ def test_every_category_has_the_same_views_in_alternating_direction(prepared):
     assert sides[:2] == [("rgb", "event"), ("event", "rgb")]
     poses = {c: [pair.T_0to1 for pair in listed.pairs if pair.category == c] for c in counts}
     assert poses["rgb"] == poses["event"] == poses["depth"]
+
+
+def test_it_says_which_town_a_pair_shows_and_what_made_an_image(prepared):
+    for pair in PairList.load(prepared).pairs:
+        assert SyntheticSix.place(pair) in pair.image0 and SyntheticSix.place(pair) in pair.image1
+        assert {SyntheticSix.sensor(image) for image in (pair.image0, pair.image1)} == {"rgb", pair.category}
 
 
 def test_the_true_pose_fits_what_can_be_seen(prepared):
