@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Literal
+from pathlib import Path
 
+import numpy as np
 import torch
-from torch.nn import functional as F
 
 from minima_core.config import digest
 from minima_core.data.augment import Moves, moved
-from minima_core.data.pairs import PairSource
+from minima_core.data.fitted import Fit, FittedImages
+from minima_core.data.index import Scene
+from minima_core.data.pairs import PairSource, motion
 from minima_core.data.sampling import Item
 from minima_core.errors import DataError, redo
 from minima_core.geometry.coords import rescale_K, scaling
-from minima_core.matchers.base import resize, stretch
 from minima_core.provenance import code_digest
-from minima_core.types import Pair, View
 
-Fit = Literal["pad", "stretch"]
 # what decides a sample
 CODE = (
-    "data/augment.py",
-    "data/image_pairs.py",
-    "data/pairs.py",
-    "data/shards.py",
-    "geometry",
-    "io",
-    "matchers/base.py",
+    *("data/augment.py", "data/fitted.py", "data/image_pairs.py", "data/pairs.py", "data/parts.py", "data/shards.py"),
+    *("geometry", "io", "matchers/base.py"),
 )
 
 
@@ -101,14 +95,18 @@ class ImagePairs:
         side: width and height of a sample's images.
         fit: ``"pad"`` keeps the aspect and pads at the bottom and on the right, ``"stretch"`` fills the square.
         multiple: both sides of a padded image's area are floored to a multiple of this.
+        cache: where fitted images are kept, shared by all sources and sizes.
+        workers: threads that make what is missing there.
     """
 
-    def __init__(self, pairs: PairSource, *, side: int, fit: Fit, multiple: int = 1) -> None:
+    def __init__(
+        self, pairs: PairSource, *, side: int, fit: Fit, cache: Path, multiple: int = 1, workers: int = 1
+    ) -> None:
         self.pairs = pairs
         self.side = side
-        self.fit = fit
-        self.multiple = multiple
-        self.key = digest([pairs.digest(), side, fit, multiple, code_digest(*CODE), torch.__version__])
+        how = digest([side, fit, multiple, code_digest(*CODE), torch.__version__])
+        self.images = FittedImages(pairs, cache / how[:16], side=side, fit=fit, multiple=multiple, workers=workers)
+        self.key = digest([pairs.digest(), how])
 
     def sample(self, item: Item) -> ImageBatch:
         """Return a pair in the item's modalities, as a batch of one.
@@ -116,13 +114,14 @@ class ImagePairs:
         Raises:
             DataError: if neither a homography nor two cameras relate the images.
         """
-        pair = self.pairs.load(item.pair, item.modality0, item.modality1)
-        image0, mask0, depth0, scale0, size0 = self._fitted(pair.view0)
-        image1, mask1, depth1, scale1, size1 = self._fitted(pair.view1)
-        K0, K1, T_0to1, H_0to1 = _relation(pair, scale0, scale1)
+        scene, pair = self.pairs.locate(item.pair)
+        i, j = (int(n) for n in scene.pairs[pair])
+        image0, mask0, depth0, size0 = self._square(scene, i, item.modality0)
+        image1, mask1, depth1, size1 = self._square(scene, j, item.modality1)
+        K0, K1, T_0to1, H_0to1 = _relation(scene, pair, size0, size1)
         tensors = (image0, image1, mask0, mask1, depth0, depth1, K0, K1, T_0to1, H_0to1)
-        planar = torch.tensor(pair.H_0to1 is not None)
-        batch = ImageBatch(*(tensor[None] for tensor in (*tensors, planar, size0, size1)))
+        facts = (torch.tensor(scene.H_0to1 is not None), torch.tensor(size0), torch.tensor(size1))
+        batch = ImageBatch(*(tensor[None] for tensor in (*tensors, *facts)))
         return batch if item.moves is None else _moved(batch, item.moves)
 
     def collate(self, samples: list[ImageBatch]) -> ImageBatch:
@@ -130,22 +129,22 @@ class ImagePairs:
         return ImageBatch(*(torch.cat([getattr(s, f.name) for s in samples]) for f in fields(ImageBatch)))
 
     def close(self) -> None:
-        """Close the pairs' shards."""
+        """Close the kept images and the pairs' shards."""
+        self.images.close()
         self.pairs.close()
 
-    def _fitted(self, view: View) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[float, float], torch.Tensor]:
-        """Return the square image, its mask and depth, the factors of the resizing, and (2,) the size of the area."""
-        if self.fit == "pad":
-            small, scale = resize(view.image, self.side, self.multiple)
-        else:
-            small, scale = stretch(view.image, self.side)
-        h, w = small.shape[-2:]
-        depth = torch.zeros(h, w)
-        if view.depth is not None:
-            depth = F.interpolate(view.depth[None, None], size=(h, w), mode="nearest-exact")[0, 0]
-        padding = (0, self.side - w, 0, self.side - h)
-        mask = F.pad(torch.ones(h, w, dtype=torch.bool), padding)
-        return F.pad(small, padding), mask, F.pad(depth, padding), scale, torch.tensor([w, h])
+    def _square(
+        self, scene: Scene, i: int, modality: str
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, int]]:
+        """Return the square image, its mask and depth, and the width and height of the area."""
+        w, h = self.images.size(scene, i)
+        image, depth = torch.zeros(3, self.side, self.side), torch.zeros(self.side, self.side)
+        mask = torch.zeros(self.side, self.side, dtype=torch.bool)
+        torch.div(self.images.image(scene, i, modality), 255, out=image[:, :h, :w])
+        mask[:h, :w] = True
+        if (known := self.images.depth(scene, i)) is not None:
+            depth[:h, :w] = known
+        return image, mask, depth, (w, h)
 
 
 def _moved(batch: ImageBatch, moves: Moves) -> ImageBatch:
@@ -172,16 +171,17 @@ def _moved(batch: ImageBatch, moves: Moves) -> ImageBatch:
 
 
 def _relation(
-    pair: Pair, scale0: tuple[float, float], scale1: tuple[float, float]
+    scene: Scene, pair: int, size0: tuple[int, int], size1: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return K0, K1, T_0to1 and H_0to1 of the resized images; identities stand for what does not relate them."""
-    if pair.H_0to1 is not None:
-        H_0to1 = scaling(scale1) @ pair.H_0to1 @ torch.linalg.inv(scaling(scale0))
+    """Return K0, K1, T_0to1 and H_0to1 of images resized to these; identities stand for what does not relate them."""
+    i, j = (int(n) for n in scene.pairs[pair])
+    scale0, scale1 = ((w / int(scene.size[n][0]), h / int(scene.size[n][1])) for n, (w, h) in ((i, size0), (j, size1)))
+    if scene.H_0to1 is not None:
+        H_0to1 = scaling(scale1) @ torch.from_numpy(scene.H_0to1[pair]) @ torch.linalg.inv(scaling(scale0))
         return torch.eye(3), torch.eye(3), torch.eye(4), H_0to1.float()
-    assert pair.T_0to1 is not None
     K = []
-    for view, scale in ((pair.view0, scale0), (pair.view1, scale1)):
-        if view.K is None:
-            raise DataError(f"{view.name} has no intrinsics; make the index again with {redo('index')}")
-        K.append(rescale_K(view.K, scale).float())
-    return K[0], K[1], pair.T_0to1.float(), torch.eye(3)
+    for n, scale in ((i, scale0), (j, scale1)):
+        if not np.isfinite(scene.K[n]).all():
+            raise DataError(f"{scene.image_id(n)} has no intrinsics; make the index again with {redo('index')}")
+        K.append(rescale_K(torch.from_numpy(scene.K[n]), scale).float())
+    return K[0], K[1], motion(scene, i, j).float(), torch.eye(3)

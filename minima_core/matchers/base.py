@@ -215,12 +215,18 @@ def resize(image: torch.Tensor, long_side: int, multiple: int = 1) -> tuple[torc
     Bilinear with antialiasing.
     """
     h, w = image.shape[-2:]
-    factor = long_side / max(h, w)
-    new_w, new_h = (max(round(side * factor) // multiple, 1) * multiple for side in (w, h))
+    new_w, new_h = resized((w, h), long_side, multiple)
     if (new_w, new_h) == (w, h):
         return image, (1.0, 1.0)
     small = F.interpolate(image[None], size=(new_h, new_w), mode="bilinear", align_corners=False, antialias=True)[0]
     return small.clamp(0, 1), (new_w / w, new_h / h)
+
+
+def resized(size: tuple[int, int], long_side: int, multiple: int = 1) -> tuple[int, int]:
+    """Return the width and height that ``resize`` gives an image of ``size``."""
+    factor = long_side / max(size)
+    w, h = (max(round(side * factor) // multiple, 1) * multiple for side in size)
+    return w, h
 
 
 def stretch(image: torch.Tensor, side: int) -> tuple[torch.Tensor, tuple[float, float]]:

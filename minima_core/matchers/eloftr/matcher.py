@@ -110,13 +110,13 @@ class EfficientLoFTR(Matcher):
         pairs: PairSource,
         *,
         max_keypoints: int,  # noqa: ARG002 (every cell is supervised)
-        cache: Path,  # noqa: ARG002 (nothing is frozen)
-        workers: int,  # noqa: ARG002
+        cache: Path,
+        workers: int,
     ) -> ImagePairs:
         """Return samples whose longer side is ``long_side``, padded to squares."""
         from minima_core.data.image_pairs import ImagePairs  # matching needs nothing of what training does
 
-        return ImagePairs(pairs, side=self.params.long_side, fit="pad", multiple=MULTIPLE)
+        return ImagePairs(pairs, side=self.params.long_side, fit="pad", multiple=MULTIPLE, cache=cache, workers=workers)
 
     def loss(self, batch: ImageBatch) -> Losses:
         """Return the focal loss of the cells plus the losses of the refined matches."""

@@ -27,7 +27,7 @@ from minima_core.types import IGNORE
 
 # what decides the features of an image
 CODE = (
-    *("data/features.py", "data/pairs.py", "data/shards.py", "geometry", "io"),
+    *("data/features.py", "data/pairs.py", "data/parts.py", "data/shards.py", "geometry", "io"),
     *("matchers/base.py", "matchers/lightglue/extractors.py"),
 )
 

@@ -106,13 +106,13 @@ class Roma(Matcher):
         pairs: PairSource,
         *,
         max_keypoints: int,  # noqa: ARG002 (a dense loss takes every pixel)
-        cache: Path,  # noqa: ARG002 (nothing is worth keeping: images are augmented)
-        workers: int,  # noqa: ARG002
+        cache: Path,
+        workers: int,
     ) -> ImagePairs:
         """Return square images of ``coarse_side`` with their depth and cameras."""
         from minima_core.data.image_pairs import ImagePairs  # matching needs nothing of what training does
 
-        return ImagePairs(pairs, side=self.params.coarse_side, fit="stretch")
+        return ImagePairs(pairs, side=self.params.coarse_side, fit="stretch", cache=cache, workers=workers)
 
     def loss(self, batch: ImageBatch) -> Losses:
         """Return RoMa's loss over all strides, from image 0 to image 1."""

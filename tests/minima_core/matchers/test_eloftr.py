@@ -183,8 +183,8 @@ def test_minimas_weights_load_by_their_authors_names(monkeypatch, net):
         other.load_published()
 
 
-def test_fine_targets_of_a_plane_lie_where_it_moved(data):
-    data = ImagePairs(data.pairs, side=128, fit="pad", multiple=32)
+def test_fine_targets_of_a_plane_lie_where_it_moved(data, tmp_path):
+    data = ImagePairs(data.pairs, cache=tmp_path, side=128, fit="pad", multiple=32)
     batch = batch_of(data, 1)  # the wall moves 5 px of 192, 10 / 3 of 128
     ids = coarse_targets(batch).matches()
     targets = fine_targets(batch, ids)
