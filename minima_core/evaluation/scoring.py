@@ -27,12 +27,13 @@ from minima_core.evaluation.metrics import (
     reprojection_errors,
 )
 from minima_core.evaluation.pose import estimate_pose
-from minima_core.evaluation.predictions import read_predictions
+from minima_core.evaluation.predictions import Predictions, read_predictions
 from minima_core.evaluation.protocol import Protocol
 from minima_core.evaluation.rejection import rejection_metrics
 from minima_core.geometry.homography import corner_error, reordered_corner_error
 from minima_core.manifest import Record
 from minima_core.parallel import map_jobs
+from minima_core.random import rng
 from minima_core.types import Matches
 
 PART = 16  # pairs a job: a few hundred milliseconds of work
@@ -82,12 +83,13 @@ class Scores(Record):
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Pairs that one process scores."""
+class Part:
+    """Pairs that one process scores; ``order`` is the seed of the order that estimators get matches in, 0 as found."""
 
     truths: Sequence[PairTruth]
     matches: Sequence[Matches]
     protocol: Protocol
+    order: int = 0
 
 
 def score_predictions(predictions: Path, benchmark: Path, protocol: Protocol, *, workers: int = 1) -> Scores:
@@ -96,14 +98,8 @@ def score_predictions(predictions: Path, benchmark: Path, protocol: Protocol, *,
     Raises:
         DataError: if the predictions are of another benchmark, of other data or of other matching settings.
     """
-    found, prepared = read_predictions(predictions), Prepared(benchmark)
+    found, prepared = check_predictions(predictions, benchmark, protocol)
     origin, manifest = found.origin, prepared.manifest
-    if (origin.benchmark, origin.benchmark_digest) != (manifest.benchmark, manifest.data_digest):
-        raise DataError(f"{predictions} holds matches of other data than {benchmark}; match the benchmark again")
-    if origin.matching_digest != digest(protocol.matching):
-        raise DataError(f"{predictions} was matched otherwise than {protocol.name} says; match the benchmark again")
-    if found.names != [truth.name for truth in prepared.list.pairs]:
-        raise DataError(f"{predictions} does not hold the pairs of {benchmark}; match the benchmark again")
     rows = score_pairs(
         prepared.list.pairs,
         list(found),
@@ -130,17 +126,50 @@ def score_predictions(predictions: Path, benchmark: Path, protocol: Protocol, *,
     )
 
 
+def check_predictions(predictions: Path, benchmark: Path, protocol: Protocol) -> tuple[Predictions, Prepared]:
+    """Return predictions and the benchmark they are of.
+
+    Raises:
+        DataError: as ``score_predictions``.
+    """
+    found, prepared = read_predictions(predictions), Prepared(benchmark)
+    origin, manifest = found.origin, prepared.manifest
+    if (origin.benchmark, origin.benchmark_digest) != (manifest.benchmark, manifest.data_digest):
+        raise DataError(f"{predictions} holds matches of other data than {benchmark}; match the benchmark again")
+    if origin.matching_digest != digest(protocol.matching):
+        raise DataError(f"{predictions} was matched otherwise than {protocol.name} says; match the benchmark again")
+    if found.names != [truth.name for truth in prepared.list.pairs]:
+        raise DataError(f"{predictions} does not hold the pairs of {benchmark}; match the benchmark again")
+    return found, prepared
+
+
 def score_pairs(
     truths: Sequence[PairTruth], matches: Sequence[Matches], protocol: Protocol, *, workers: int, what: str
 ) -> list[PairScore]:
     """Return a score a pair, in order; the same for any number of ``workers`` (processes)."""
+    parts = in_parts(truths, matches, protocol)
+    return [row for rows in map_jobs(score_part, parts, workers=workers, what=what) for row in rows]
+
+
+def in_parts(
+    truths: Sequence[PairTruth], matches: Sequence[Matches], protocol: Protocol, *, order: int = 0
+) -> list[Part]:
+    """Return the pairs in parts of ``PART``."""
     starts = range(0, len(truths), PART)
-    parts = [_Part(truths[k : k + PART], matches[k : k + PART], protocol) for k in starts]
-    return [row for rows in map_jobs(_score_part, parts, workers=workers, what=what) for row in rows]
+    return [Part(truths[k : k + PART], matches[k : k + PART], protocol, order) for k in starts]
 
 
-def _score_part(part: _Part) -> list[PairScore]:
-    return [score_pair(truth, found, part.protocol) for truth, found in zip(part.truths, part.matches, strict=True)]
+def score_part(part: Part) -> list[PairScore]:
+    """Return a score for each pair of a part."""
+    rows = zip(part.truths, part.matches, strict=True)
+    return [score_pair(truth, _ordered(found, part.order, truth.name), part.protocol) for truth, found in rows]
+
+
+def _ordered(matches: Matches, seed: int, name: str) -> Matches:
+    if not seed:
+        return matches
+    order = torch.from_numpy(rng(seed, "order of matches", name).permutation(len(matches)))
+    return Matches(matches.mkpts0[order], matches.mkpts1[order], matches.scores[order])
 
 
 def score_pair(truth: PairTruth, matches: Matches, protocol: Protocol) -> PairScore:

@@ -6,17 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
-from minima_core.evaluation.benchmarks.base import Prepared
 from minima_core.evaluation.metrics import Metrics
-from minima_core.evaluation.predictions import read_predictions
 from minima_core.evaluation.protocol import OTHER_ESTIMATORS, PoseLib, Protocol, with_estimator
-from minima_core.evaluation.scoring import score_pairs, score_predictions, summarise
+from minima_core.evaluation.scoring import check_predictions, in_parts, score_part, summarise
 from minima_core.manifest import Record
-from minima_core.random import rng
-from minima_core.types import Matches
+from minima_core.parallel import map_jobs
 
 THRESHOLDS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)  # pixels
 SEEDS = (0, 1, 2)
@@ -64,29 +60,29 @@ def sweep_predictions(
     Raises:
         DataError: as ``score_predictions``.
     """
-    base = score_predictions(predictions, benchmark, protocol, workers=workers)
-    found, pairs = read_predictions(predictions), Prepared(benchmark).list
-    variants = []
-    for changed, seed in _ways(protocol, thresholds, seeds):
-        matches = [_shuffled(m, seed, name) for m, name in zip(found, found.names, strict=True)]
-        what = f"{changed.pose.estimator} at {changed.pose.threshold:g} px, seed {seed}"
-        rows = score_pairs(pairs.pairs, matches, changed, workers=workers, what=what)
-        variants.append(
+    found, pairs = check_predictions(predictions, benchmark, protocol)
+    matches = list(found)
+    ways = list(_ways(protocol, thresholds, seeds))
+    parts = [in_parts(pairs.list.pairs, matches, changed, order=seed) for changed, seed in ways]
+    jobs = [part for own in parts for part in own]
+    scored = iter(map_jobs(score_part, jobs, workers=workers, what=f"ways to score {found.origin.benchmark}"))
+    rows = [[row for _ in own for row in next(scored)] for own in parts]
+    return Sweep(
+        benchmark=found.origin.benchmark,
+        protocol=protocol.name,
+        model=found.origin.model,
+        data_digest=found.origin.benchmark_digest,
+        variants=[
             Variant(
                 estimator=changed.pose.estimator,
                 threshold=changed.pose.threshold,
                 seed=seed,
                 protocol_hash=changed.digest(),
-                metrics=summarise(rows, pairs, changed)[0],
-                failures=sum(row.failure is not None for row in rows),
+                metrics=summarise(own, pairs.list, changed)[0],
+                failures=sum(row.failure is not None for row in own),
             )
-        )
-    return Sweep(
-        benchmark=base.benchmark,
-        protocol=protocol.name,
-        model=base.model,
-        data_digest=base.data_digest,
-        variants=variants,
+            for (changed, seed), own in zip(ways, rows, strict=True)
+        ],
     )
 
 
@@ -102,10 +98,3 @@ def _seeded(protocol: Protocol, seed: int) -> Protocol:
         return protocol
     pose, homography = (part.model_copy(update={"seed": seed}) for part in (protocol.pose, protocol.homography))
     return protocol.model_copy(update={"pose": pose, "homography": homography})
-
-
-def _shuffled(matches: Matches, seed: int, name: str) -> Matches:
-    if not seed:
-        return matches
-    order = torch.from_numpy(rng(seed, "order of matches", name).permutation(len(matches)))
-    return Matches(matches.mkpts0[order], matches.mkpts1[order], matches.scores[order])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from oracle import SIZE, H, Oracle
 
+from minima_core import cli
 from minima_core.errors import ConfigError
 from minima_core.evaluation.benchmarks.base import Lens, PairList, PairTruth, Prepared, as_matrix
 from minima_core.evaluation.bootstrap import intervals
@@ -89,6 +91,25 @@ def test_a_sweep_scores_in_every_way_and_counts_failures(benchmark_folder, match
     plain = score_predictions(matched, benchmark_folder, PROTOCOL)
     same = next(v for v in found.variants if (v.estimator, v.threshold, v.seed) == ("poselib", 3.0, 0))
     assert same.metrics == plain.metrics
+
+
+def test_the_command_scores_kept_predictions_again(benchmark_folder, matched, tmp_path, monkeypatch):
+    monkeypatch.setattr("minima_core.evaluation.run.BENCHMARKS.get", lambda name: None)  # toy is no plugin
+    monkeypatch.setattr("minima_core.cli._cores", lambda: 1)
+    out = tmp_path / "r.json"
+    base = ["score", "--predictions", matched, "--benchmark", "toy", "--root", benchmark_folder, "--out", out]
+
+    def run(*argv: object) -> dict:
+        with pytest.raises(SystemExit) as done:
+            cli.main([str(word) for word in (*base, *argv)])
+        assert not done.value.code
+        return json.loads(out.read_text())
+
+    plain, tight = run(), run("--threshold", 0.5, "--estimator", "opencv")
+    assert plain["protocol_hash"] == PROTOCOL.digest() != tight["protocol_hash"]
+    assert tight["metrics"]["auc@10px"] == pytest.approx(80, abs=0.5)
+    swept = run("--sweep")
+    assert len(swept["variants"]) == 2 * 6 * 3 and {v["failures"] for v in swept["variants"]} == {4}
 
 
 def test_auroc_counts_pairs_in_the_right_order_and_ties_half():
