@@ -1,6 +1,7 @@
 """Great Expectations behind one function: rules and tables in, findings and Data Docs pages out.
 
-Importing great_expectations takes six seconds, so it happens inside the functions.
+The tables stay in their SQLite file, where Great Expectations asks its questions in SQL: a million rows need no more
+memory than ten. Importing great_expectations takes six seconds, so it happens inside the functions.
 """
 
 from __future__ import annotations
@@ -12,15 +13,12 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minima_core.checks.rules import ID_COLUMN, Rule
-from minima_core.checks.tables import Row
+from minima_core.checks.store import Tables
 from minima_core.io.atomic import replace_folder
 from minima_core.progress import track
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NAMED = 3  # how many offenders a finding names
 _SITE = "site"
@@ -47,7 +45,7 @@ class Finding:
     observed: tuple[float, float] | None
 
 
-def judge(tables: Mapping[str, Sequence[Row]], rules: Sequence[Rule], docs: Path | None = None) -> list[Finding]:
+def judge(tables: Tables, rules: Sequence[Rule], docs: Path | None = None) -> list[Finding]:
     """Return a finding a rule, in the order of the rules, and leave the Data Docs pages in ``docs``.
 
     The pages replace those of an earlier run when all are written. A table without rows breaks none of its rules.
@@ -58,11 +56,11 @@ def judge(tables: Mapping[str, Sequence[Row]], rules: Sequence[Rule], docs: Path
         if building is not None:
             shutil.rmtree(building, ignore_errors=True)
         context = _context(building)
-        filled = {name: rows for name, rows in tables.items() if rows}
+        filled = [name for name in tables.names() if tables.count(name)]
         found: dict[int, Finding] = {}
-        for name, rows in track(filled.items(), "checking rules", total=len(filled)):
-            own = [(k, rule) for k, rule in enumerate(rules) if rule.table == name]
-            found |= _judge_table(context, name, rows, own)
+        for name in track(filled, "checking rules"):
+            own = {k: rule for k, rule in enumerate(rules) if rule.table == name}
+            found |= dict(_findings(_ask(context, tables.path, name, own), own, tables, name))
         if building is not None and docs is not None:
             context.build_data_docs()
             replace_folder(building, docs)
@@ -91,25 +89,22 @@ def _context(docs: Path | None) -> Any:
     return context
 
 
-def _judge_table(context: Any, name: str, rows: Sequence[Row], own: list[tuple[int, Rule]]) -> dict[int, Finding]:
+def _ask(context: Any, path: Path, name: str, own: Mapping[int, Rule]) -> list[dict[str, Any]]:
+    """Return what Great Expectations says of each rule of a table."""
     import great_expectations as gx
-    import pandas as pd
 
     key = ID_COLUMN.get(name, "image")
-    wanted = {key, "file", *(rule.column for _, rule in own), *(rule.other for _, rule in own if rule.other)}
-    frame = pd.DataFrame(rows).reindex(columns=sorted(wanted))
-    expectations = [_expectation(rule, k) for k, rule in own]
+    expectations = [_expectation(rule, k) for k, rule in own.items()]
     suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
-    asset = context.data_sources.add_pandas(name).add_dataframe_asset("table")
-    batch = asset.add_batch_definition_whole_dataframe("all")
+    source = context.data_sources.add_sqlite(name, connection_string=f"sqlite:///{path.resolve()}")
+    batch = source.add_table_asset(name, table_name=name).add_batch_definition_whole_table("all")
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
     wished = {"result_format": "SUMMARY", "unexpected_index_column_names": [key], "partial_unexpected_count": NAMED}
     checkpoint = context.checkpoints.add(
         gx.Checkpoint(name=name, validation_definitions=[definition], result_format=wished)
     )
-    (outcome,) = checkpoint.run(batch_parameters={"dataframe": frame}).run_results.values()
-    position = dict(own)
-    return dict(_findings(outcome.to_json_dict()["results"], position, frame, key))
+    (outcome,) = checkpoint.run().run_results.values()
+    return outcome.to_json_dict()["results"]
 
 
 def _expectation(rule: Rule, position: int) -> Any:
@@ -125,7 +120,7 @@ def _expectation(rule: Rule, position: int) -> Any:
     if rule.kind == "known":
         return gxe.ExpectColumnValuesToNotBeNull(**common)
     if rule.kind == "nothing":
-        return gxe.ExpectColumnValuesToBeInSet(value_set=[""], **common)
+        return gxe.ExpectColumnValuesToBeInSet(value_set=[""], mostly=rule.mostly, **common)
     bounds = {"min_value": rule.low, "max_value": rule.high, **common}
     if rule.kind == "mean":
         return gxe.ExpectColumnMeanToBeBetween(**bounds)
@@ -133,30 +128,40 @@ def _expectation(rule: Rule, position: int) -> Any:
 
 
 def _findings(
-    results: list[dict[str, Any]], rules: Mapping[int, Rule], frame: pd.DataFrame, key: str
+    results: list[dict[str, Any]], rules: Mapping[int, Rule], tables: Tables, name: str
 ) -> Iterator[tuple[int, Finding]]:
-    files = dict(zip(frame[key].astype(str), frame["file"], strict=True))
+    key = ID_COLUMN.get(name, "image")
+    kinds = tables.columns(name)
     for result in results:
         position = int(result["expectation_config"]["meta"]["rule"])
         rule = rules[position]
         if result["exception_info"].get("raised_exception", False):
             raise RuntimeError(f"{rule}: {result['exception_info']['exception_message']}")
-        column = frame[rule.column]
         details = result["result"]
-        offenders = [_offender(rule, entry, key, files) for entry in details.get("partial_unexpected_index_list") or []]
+        entries = details.get("partial_unexpected_index_list") or []
         broken = int(details.get("unexpected_count") or 0)
-        if rule.kind == "mean" and not result["success"] and rule.low is not None:
-            below = frame[key][column < rule.low]  # the rows that pull it down
-            broken, offenders = len(below), [_named(str(name), files.get(str(name))) for name in below.head(NAMED)]
-        known = int(column.notna().sum())
-        numeric = column.dropna().astype(float) if column.dtype.kind in "fiu" and known else None
-        observed = None if numeric is None else (round(float(numeric.min()), 4), round(float(numeric.max()), 4))
-        yield position, Finding(rule, bool(result["success"]), known, broken, offenders[:NAMED], observed)
+        if rule.kind == "mean" and not result["success"]:  # the rows that pull it down
+            below = f'from "{name}" where "{rule.column}" < ?'
+            broken = tables.ask(f"select count(*) {below}", (rule.low,))[0][0]
+            entries = [{key: row[0]} for row in tables.ask(f'select "{key}" {below} limit {NAMED}', (rule.low,))]
+        offenders = [_offender(rule, entry, key, _file(tables, name, key, entry)) for entry in entries[:NAMED]]
+        known, low, high = tables.ask(
+            f'select count("{rule.column}"), min("{rule.column}"), max("{rule.column}") from "{name}"'
+        )[0]
+        numeric = kinds[rule.column] != "text" and known
+        observed = (round(float(low), 4), round(float(high), 4)) if numeric else None
+        yield position, Finding(rule, bool(result["success"]), known, broken, offenders, observed)
 
 
-def _offender(rule: Rule, entry: Mapping[str, Any], key: str, files: Mapping[str, Any]) -> str:
+def _file(tables: Tables, name: str, key: str, entry: Mapping[str, Any]) -> object:
+    """Return the file that a row is about."""
+    found = tables.ask(f'select file from "{name}" where "{key}" = ? order by rowid desc limit 1', (entry.get(key),))
+    return found[0][0] if found else None
+
+
+def _offender(rule: Rule, entry: Mapping[str, Any], key: str, file: object) -> str:
     name, value = str(entry.get(key)), entry.get(rule.column)
-    name = _named(name, files.get(name), value)
+    name = _named(name, file, value)
     if rule.column == key or value is None:
         return name
     return f"{name} ({value:.4g})" if isinstance(value, float) else f"{name} ({value})"

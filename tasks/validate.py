@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import statistics
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from minima_core.checks.rules import Params, rules
-from minima_core.checks.tables import Row, Tables, build_tables
+from minima_core.checks.store import Tables
+from minima_core.checks.tables import Sampling, build_tables
 from minima_core.config import read_section, read_value
 from minima_core.data.index import index_digest
 from minima_core.errors import DataError
 from minima_core.io.atomic import write_json
-from minima_core.manifest import Certificate, folder_digest
+from minima_core.manifest import Certificate, SceneManifest, folder_digest
 from minima_core.synthesis.base import MODALITIES
 from tasks.expectations import NAMED, Finding, judge
 from tasks.reports import ValidationReport
@@ -39,24 +40,31 @@ def main(args: ValidateArgs) -> ValidationReport:
     The Data Docs pages are written either way. A modality that this data set cannot give is carried with its reason
     and is neither checked nor certified.
     """
-    params = read_section("validation", Params)
+    params = read_section("validation", Params).suite(SceneManifest.load(args.index).dataset)
     names = [str(name) for name in read_value("modalities")]
     for name in names:
         MODALITIES.engines(name)  # a misspelt name is reported before anything is read
-    tables = build_tables(
-        args.raw,
-        args.index,
-        args.modalities,
-        names=names,
-        sample_per_scene=params.sample_per_scene,
-        palettes={name: band.palette for name in names if (band := params.band(name)).palette is not None},
-        workers=execution().processes,
+    sampling = Sampling(
+        params.sample_per_scene,
+        params.pairs_per_scene,
+        params.held_out,
+        {name: band.palette for name in names if (band := params.band(name)).palette is not None},
     )
-    docs = Path(args.docs) if args.docs else None
-    findings = judge(_by_name(tables), rules(params, list(tables.renditions)), docs)
-    if line := complaint(findings, docs):
-        raise DataError(line)
-    certificate = certify(tables, args.index, args.modalities, len(findings))
+    with tempfile.TemporaryDirectory() as folder:
+        tables = build_tables(
+            args.raw,
+            args.index,
+            args.modalities,
+            Path(folder) / "tables.db",
+            names=names,
+            sampling=sampling,
+            workers=execution().processes,
+        )
+        docs = Path(args.docs) if args.docs else None
+        findings = judge(tables, rules(params, tables.modalities), docs)
+        if line := complaint(findings, docs):
+            raise DataError(line)
+        certificate = certify(tables, args.index, args.modalities, len(findings))
     write_json(args.out / FINDINGS, [_plain(finding) for finding in findings])
     certificate.save(args.out)
     return ValidationReport(
@@ -71,23 +79,23 @@ def main(args: ValidateArgs) -> ValidationReport:
 
 def certify(tables: Tables, index: Path, modalities: Path, expectations: int) -> Certificate:
     """Return the certificate of tables that broke no rule; it holds no clock, so equal data give equal bytes."""
-    groups = {"rgb": tables.images, **tables.renditions}
+    groups = {"rgb": "images", **{name: name for name in tables.modalities}}
     return Certificate(
         index_digest=index_digest(index),
-        modalities=list(tables.renditions),
+        modalities=tables.modalities,
         unavailable=tables.unavailable,
-        digests={name: folder_digest(modalities / name) for name in tables.renditions},
+        digests={name: folder_digest(modalities / name) for name in tables.modalities},
         expectations=expectations,
-        images=len(tables.images),
-        pairs=len(tables.pairs),
-        statistics={name: medians(rows) for name, rows in groups.items()},
+        images=tables.count("images"),
+        pairs=tables.count("pairs"),
+        statistics={name: medians(tables, table) for name, table in groups.items()},
     )
 
 
-def medians(rows: Sequence[Row]) -> dict[str, float]:
-    """Return the median of each statistic over the rows that have it, to four digits."""
-    found = {key: [row[key] for row in rows if row.get(key) is not None] for key in MEDIANS}
-    return {key: round(statistics.median(values), 4) for key, values in found.items() if values}
+def medians(tables: Tables, table: str) -> dict[str, float]:
+    """Return the median of each statistic of the images that have it, to four digits."""
+    found = {key: tables.median(table, key) for key in MEDIANS if key in tables.columns(table)}
+    return {key: round(value, 4) for key, value in found.items() if value is not None}
 
 
 def complaint(findings: Sequence[Finding], docs: Path | None) -> str:
@@ -103,16 +111,6 @@ def complaint(findings: Sequence[Finding], docs: Path | None) -> str:
     share = f"{first.broken} of {max(first.checked, first.broken)}"
     what = f"broken rule: {first.rule.text}; {share} break it: {which}"
     return f"validation failed: {what}; {first.rule.remedy}{rest}{pages}"
-
-
-def _by_name(tables: Tables) -> dict[str, Sequence[Row]]:
-    return {
-        "scenes": tables.scenes,
-        "images": tables.images,
-        "pairs": tables.pairs,
-        "manifests": tables.manifests,
-        **tables.renditions,
-    }
 
 
 def _plain(finding: Finding) -> dict[str, object]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from minima_core.config import Section
+from minima_core.config import Section, checked
 from minima_core.errors import redo
 from minima_core.types import RGB
 
@@ -32,12 +32,32 @@ class Params(Section):
     """Settings of validation, ``validation`` in params.yaml."""
 
     sample_per_scene: Annotated[int, Field(gt=0)]  # images a scene whose pixels are looked at
+    pairs_per_scene: Annotated[int, Field(ge=0)]  # pairs a scene that are matched
+    held_out: list[str]  # scenes of benchmarks: in no split but test
+    copies: Annotated[float, Field(ge=0, le=1)]  # largest share of images that are there twice
+    fit: float  # least share of a pair's matches that agree with its pose or homography
+    fitting: Annotated[float, Field(gt=0, le=1)]  # least share of the matched pairs of which that holds
     overlap: Span  # share of image 0 that image 1 sees
     pose_error: float  # largest deviation of a pose from a rigid motion
     depth_coverage: float  # least share of pixels with known depth
     failed: float  # largest share of images that an engine may have left out
     judged: float  # least share of images with enough structure to judge alignment
     bands: dict[str, Band]  # by modality, with "rgb" for the sources and "other" for modalities without their own
+    suites: dict[str, dict[str, Any]]  # data set -> what is other there
+
+    def suite(self, dataset: str) -> Params:
+        """Return the settings for a data set.
+
+        Raises:
+            ConfigError: if its suite holds something that is no setting.
+        """
+        own = self.suites.get(dataset, {})
+        values = self.model_dump()
+        values["bands"] |= {
+            name: {**values["bands"].get(name, {}), **band} for name, band in own.get("bands", {}).items()
+        }
+        values |= {name: value for name, value in own.items() if name != "bands"}
+        return checked(values, Params, f"params.yaml: validation.suites.{dataset}")
 
     def band(self, modality: str) -> Band:
         """Return the band of a modality, ``other`` where it has none of its own."""
@@ -93,6 +113,11 @@ def _scenes() -> Iterator[Rule]:
     yield Rule("scenes", "nothing", "differs", "index.json says what the scene's file holds", _REINDEX)
     yield Rule("scenes", "nothing", "doubled", "image ids are unique in a scene", f"rename the files, {_REINDEX}")
     yield Rule("scenes", "band", "loops", "no pair joins an image with itself", _REINDEX, 0, 0)
+    text = "no scene of a benchmark is used for training or validation"
+    leave = f"take the scene out of the data set, then {redo('download')}"
+    yield Rule("scenes", "nothing", "held_out", text, leave)
+    text = "no folder of images or depth maps is empty"
+    yield Rule("scenes", "nothing", "empty", text, f"bring the files, or remove the folder, then {redo('index')}")
 
 
 def _images(params: Params) -> Iterator[Rule]:
@@ -105,12 +130,19 @@ def _images(params: Params) -> Iterator[Rule]:
         yield Rule("images", "same", side, f"{side} in the index is that of the file", _REINDEX, other=f"index_{side}")
     leak = f"keep copies of an image in one split: remove one of the files, then {redo('download')}"
     yield rule("nothing", "leak", "no image is in two splits", leak)
+    once = f"remove one of the files, then {redo('download')}"
+    text = "images are there once"
+    if params.copies:
+        text = f"at most {params.copies:.0%} of the images are there twice"
+    yield Rule("images", "nothing", "copy", text, once, mostly=1 - params.copies)
+    text = "images lie the way their cameras and depth maps do"
+    yield rule("nothing", "orientation", text, f"turn the file and drop its EXIF flag, then {redo('download')}")
     yield rule("nothing", "camera", "camera intrinsics are sane", "mend or remove the frame's camera file")
     pose = f"mend or remove the frame's pose, then {redo('download')}"
     text = "poses are finite and orthonormal"
     yield Rule("images", "band", "pose_error", text, pose, 0, params.pose_error)
     yield rule(
-        "nothing", "depth_problem", "depth maps can be read, are finite and have their image's size", _REDOWNLOAD
+        "nothing", "depth_problem", "depth maps can be read, hold distances and have their image's size", _REDOWNLOAD
     )
     text = f"depth is known on at least {params.depth_coverage:.0%} of an image"
     yield Rule("images", "band", "depth_coverage", text, _REDOWNLOAD, params.depth_coverage, 1)
@@ -123,6 +155,10 @@ def _pairs(params: Params) -> Iterator[Rule]:
     remedy = f"check the poses, or widen validation.overlap in params.yaml; then {redo('index')}"
     yield Rule("pairs", "known", "overlap", "overlap is a number", _REINDEX)
     yield Rule("pairs", "band", "overlap", f"overlap of a pair is within {low:g} to {high:g}", remedy, low, high)
+    if params.pairs_per_scene:
+        text = f"at least {params.fit:.0%} of the matches of a pair agree with its pose or homography"
+        mend = "poses, homographies or intrinsics are not those of the images: check the source's conventions"
+        yield Rule("pairs", "band", "fit", text, mend, params.fit, 1, mostly=params.fitting)
     yield Rule("pairs", "nothing", "homography", "homographies are finite and keep the image in front", _REINDEX)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from minima_core.errors import DataError, redo
 from minima_core.io.hdf5 import new_hdf5
 
+LABELS = 8  # a map of at most this many different values holds labels
+
 
 def read_depth(path: Path) -> np.ndarray:
     """Return (H, W) float32, 0 where unknown.
@@ -27,6 +29,11 @@ def read_depth(path: Path) -> np.ndarray:
     if depth.ndim != 2 or not np.isfinite(depth).all() or depth.min(initial=0) < 0:
         raise DataError(f"{path} holds no metric depth (2-D, finite, >= 0 expected); replace or remove it")
     return depth
+
+
+def is_ordinal(depth: np.ndarray) -> bool:
+    """Say whether an (H, W) map, 0 where unknown, orders regions (some of MegaDepth do) instead of giving distances."""
+    return bool(depth.min(initial=0) < 0) or 1 < len(np.unique(depth[depth != 0])) <= LABELS
 
 
 def write_depth(path: Path, depth: np.ndarray) -> None:

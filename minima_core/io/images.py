@@ -75,6 +75,16 @@ def image_size(file: Path | bytes, name: str = "encoded image") -> tuple[int, in
     return (height, width) if turned else (width, height)
 
 
+def exif_orientation(file: Path | bytes, name: str = "encoded image") -> int:
+    """Return how an image's EXIF says that it lies: 1 as it is, 2 to 8 mirrored or turned.
+
+    Raises:
+        DataError: if the file is missing, may not be read or is no image.
+    """
+    with _opened(file, name) as image:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
 @contextmanager
 def _opened(file: Path | bytes, name: str) -> Iterator[Image.Image]:
     """Yield an image whose pixels are not read yet; what goes wrong in the block is told in one line."""

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import ExifTags, Image
+from plane_world import PlaneWorld
 from tiny_world import MODALITIES, SCENES, VIEWS, H, W, World, render
 
 from minima_core.data.index import index_digest, read_scene
@@ -32,12 +34,18 @@ BANDS = {
 }
 VALIDATION = {
     "sample_per_scene": 10,
+    "pairs_per_scene": 0,
+    "held_out": ["0015"],
+    "copies": 0,
+    "fit": 0.3,
+    "fitting": 0.7,
     "overlap": [0.1, 1.0],
     "pose_error": 1e-4,
     "depth_coverage": 0.2,
     "failed": 0.02,
     "judged": 0.5,
     "bands": BANDS,
+    "suites": {},
 }
 
 
@@ -294,3 +302,86 @@ def test_a_missing_modality_says_what_to_run(world):
     shutil.rmtree(world.modalities / "event")
     with pytest.raises(DataError, match=r"manifest.json; make it again with `dvc repro`"):
         run(world, ["event"])
+
+
+def test_a_scene_of_a_benchmark_is_refused_unless_it_is_for_testing(world):
+    with pytest.raises(
+        DataError, match=r"no scene of a benchmark is used for training.*yard .*yard is in the split val"
+    ):
+        run(world, [], held_out=["yard", "0015"])
+    world.change("yard", split="test")
+    run(world, [], held_out=["yard", "0015"])
+
+
+def test_an_image_that_is_there_twice_is_named_and_a_share_of_them_let_through(world):
+    write_image(world.raw / "alley/dense0/imgs/002.png", world.pictures["alley/001"][0])
+    write_depth(world.raw / "alley/dense0/depths/002.h5", world.pictures["alley/001"][1])
+    refused(world, [], "alley/002", "images are there once", "the same as data/raw/alley/dense0/imgs/001.png")
+    run(world, [], copies=0.1)
+
+
+def test_a_copy_in_another_split_is_found_though_its_bytes_differ(world):
+    brighter = np.clip(world.pictures["alley/001"][0].astype(np.int16) + 3, 0, 255).astype(np.uint8)
+    write_image(world.raw / "yard/dense0/imgs/000.png", brighter)
+    refused(world, [], "alley/001", "looks the same as data/raw/yard/dense0/imgs/000.png of split val")
+
+
+def test_an_image_upside_down_to_its_depth_map_is_named(world):
+    write_image(
+        world.raw / "court/dense0/imgs/003.png", np.ascontiguousarray(world.pictures["court/003"][0][::-1, ::-1])
+    )
+    refused(world, [], "court/003", "lie the way", "upside down")
+
+
+def test_an_exif_flag_that_cameras_do_not_know_is_named(world):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    Image.fromarray(world.pictures["court/001"][0]).save(world.raw / "court/dense0/imgs/001.png", exif=exif)
+    refused(world, [], "court/001", "EXIF")
+
+
+@pytest.mark.parametrize("folder", ["court/dense1/imgs", "court/dense0/materials", "lost/dense0/imgs"])
+def test_an_empty_folder_is_named(world, folder):
+    (world.raw / folder).mkdir(parents=True)
+    refused(world, [], folder, "no folder of images or depth maps is empty")
+
+
+def test_labels_in_the_place_of_distances_are_named(world):
+    depth = np.where(world.pictures["alley/002"][1] > 2, 2, 1).astype(np.float32)
+    write_depth(world.raw / "alley/dense0/depths/002.h5", depth)
+    refused(world, [], "alley/002", "holds labels that order regions")
+
+
+@pytest.fixture
+def wall(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINIMA_WORKERS", "1")
+    world = PlaneWorld(Path("data"))
+    world.make()
+    return world
+
+
+def test_poses_that_are_those_of_the_images_pass_and_others_are_named(wall):
+    run(wall, [], pairs_per_scene=3)
+    a = np.deg2rad(15)
+    poses = read_scene(wall.index, "court").T_w2c
+    poses[1::2, 1:3, 1:3] = [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
+    wall.change("court", T_w2c=poses)
+    run(wall, [], pairs_per_scene=3, fitting=0.5)  # two scenes of three fit
+    with pytest.raises(
+        DataError, match=r"matches of a pair agree with its pose.*3 of 9 break it: court/000 - court/001"
+    ):
+        run(wall, [], pairs_per_scene=3)
+
+
+def test_a_suite_holds_what_is_other_for_a_data_set(world):
+    (world.raw / "court/dense0/depths/001.h5").unlink()
+    depth = np.zeros((H, W), np.float32)
+    depth[:10] = np.linspace(2, 3, W)
+    write_depth(world.raw / "court/dense0/depths/001.h5", depth)
+    refused(world, [], "court/001", "at least 20%")
+    with pytest.raises(DataError, match="at least 20%"):
+        run(world, [], suites={"other": {"depth_coverage": 0.01}})
+    run(world, [], suites={"tiny": {"depth_coverage": 0.01, "bands": {"rgb": {"std": [1, 127]}}}})
+    with pytest.raises(ConfigError, match=r"validation\.suites\.tiny\.depth_cover"):
+        run(world, [], suites={"tiny": {"depth_cover": 0.01}})

@@ -19,6 +19,7 @@ from minima_core.acquire.sources import downloads, forget, source
 from minima_core.acquire.transfer import Remote, fetch, local_path, require_space
 from minima_core.errors import DataError
 from minima_core.io.atomic import UNFINISHED, write_json
+from minima_core.io.depth import is_ordinal
 from minima_core.io.images import SUFFIXES, image_size
 
 ARCHIVE = source("megadepth").files[0]
@@ -27,7 +28,6 @@ TREES = ("", "MegaDepth_v1", "phoenix/S6/zl548/MegaDepth_v1", "train/phoenix/S6/
 ABSENT = "absent.json"  # beside the scenes: those that no source has
 LEFT_OUT = "left_out.json"  # in a scene's folder, written last: depth maps that cannot be used, and why
 DENSE = re.compile(r"dense\d+")
-LABELS = 8  # a map of at most this many different values holds labels, not distances
 logger = logging.getLogger(__name__)
 
 
@@ -174,8 +174,3 @@ def depth_problem(path: Path, image: Path | None) -> str:
     if depth.shape != (size[1], size[0]):
         return "another size than its image"
     return "ordinal" if is_ordinal(depth) else "" if depth.any() else "empty"
-
-
-def is_ordinal(depth: np.ndarray) -> bool:
-    """Say whether an (H, W) map orders regions (-1 for nearer, say) instead of telling their distance."""
-    return bool(depth.min(initial=0) < 0) or 1 < len(np.unique(depth[depth != 0])) <= LABELS

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from bad_host import serving
 
-from minima_core.data.datasets._megadepth import LEFT_OUT, bring_scenes, is_ordinal
+from minima_core.data.datasets._megadepth import LEFT_OUT, bring_scenes
 from minima_core.data.datasets.base import DATASETS
 from minima_core.errors import ConfigError, DataError
 from minima_core.geometry.coords import from_corner_origin
+from minima_core.io.depth import is_ordinal
 
 TREE = "phoenix/S6/zl548/MegaDepth_v1"
 FORMS = {"roma": small.write_roma, "glue_factory": small.write_glue_factory, "loftr": small.write_loftr}
