@@ -1,0 +1,77 @@
+"""Published renditions, in the hub's two layouts and that of MINIMA's checkout, come beside their photographs."""
+
+import legacy_forms as small
+import pytest
+
+from minima_core.data.datasets import megadepth_syn as module
+from minima_core.data.datasets.base import DATASETS
+from minima_core.errors import DataError
+
+LAYOUTS = {
+    "infrared": "train/Infrared/MegaDepth_v1",
+    "sketch": "train/Sketch",  # no level MegaDepth_v1
+    "event": "train/event/phoenix/S6/zl548/MegaDepth_v1",
+}
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIMA_CACHE", str(tmp_path / "cache"))
+    small.write_files(tmp_path / "disk", undistorted=False)
+    small.write_roma(tmp_path / "roma")
+    for modality, layout in LAYOUTS.items():
+        for scene in ("0001", "0002"):
+            folder = tmp_path / "syn" / layout / scene / "dense0/imgs"
+            folder.mkdir(parents=True)
+            suffix = "png" if modality == "event" else "jpg"
+            for stem in ("1_o", "3_o", "5_o", "9_other"):
+                (folder / f"{stem}.{suffix}").write_text(f"{modality} {scene} {stem}")
+    return tmp_path
+
+
+def dataset(published, renditions, sources):
+    plugin = DATASETS.get("megadepth_syn")
+    settings = {
+        "subset": "full",
+        "scenes": [],
+        "sources": [str(published / "disk")],
+        "index": "roma",
+        "index_sources": [str(published / "roma")],
+        "validation": [],
+        "overlap": (0.1, 0.7),
+        "max_pairs": 100,
+        "renditions": renditions,
+        "rendition_sources": sources,
+    }
+    return plugin(plugin.Params(**settings), seed=0)
+
+
+def test_every_layout_is_brought_beside_the_photographs(published):
+    made = dataset(published, list(LAYOUTS), [str(published / "syn")])
+    made.prepare(published / "raw")
+    for modality in LAYOUTS:
+        suffix = "png" if modality == "event" else "jpg"
+        found = {p.name: p.read_text() for p in (published / f"raw/0002/dense0/{modality}").iterdir()}
+        assert found == {f"{stem}.{suffix}": f"{modality} 0002 {stem}" for stem in ("1_o", "3_o", "5_o")}
+    assert [s.name for s in made.scenes(published / "raw")] == ["0001", "0002"]
+
+
+def test_only_the_scenes_that_lack_them_are_asked_of_the_hub(published, monkeypatch):
+    asked = []
+
+    def hub(entry, folder, patterns):
+        asked.append(patterns)
+        (published / "syn").rename(folder)
+
+    dataset(published, [], []).prepare(published / "raw")
+    (published / "raw/0002/dense0/sketch").mkdir()
+    (published / "cache/downloads").mkdir(parents=True)
+    monkeypatch.setattr(module, "fetch_hub", hub)
+    dataset(published, ["sketch"], []).prepare(published / "raw")
+    assert asked == [["train/Sketch/MegaDepth_v1/0001/*", "train/Sketch/0001/*"]]
+    assert len(list((published / "raw/0001/dense0/sketch").iterdir())) == 3
+
+
+def test_a_modality_that_nobody_has_is_named(published):
+    with pytest.raises(DataError, match=r"no paint rendition of scene 0001 in .*syn, looked for train/Paint"):
+        dataset(published, ["paint"], [str(published / "syn")]).prepare(published / "raw")
