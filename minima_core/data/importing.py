@@ -88,7 +88,7 @@ def _check_out(out: Path, source: Path) -> None:
 
 def _raw(importer: Importer, out: Path) -> str:
     if (out / RAW).is_dir():
-        return (out / RAW).absolute().as_posix()
+        return (out / RAW).resolve().as_posix()
     return importer.root.as_posix() if importer.root else ""
 
 
