@@ -102,7 +102,7 @@ def _score(root: Path, model: str, truths: list[PairTruth], noise: float) -> Non
             benchmark=benchmark, protocol=PROTOCOL, protocol_hash=scores.protocol_hash,
             data_digest=scores.data_digest, matcher=MATCHER, model=model,
             seed=0, metrics=scores.metrics, categories=scores.categories, groups=scores.groups, pairs=len(own),
-            failures=scores.failures, skipped=manifest.skipped,
+            failures=scores.failures, intervals=scores.intervals, skipped=manifest.skipped,
         )  # fmt: skip
         (out / "report.json").write_text(report.model_dump_json())
 

@@ -91,6 +91,7 @@ def test_the_page_shows_everything(summarise):
         "<h3>lost"
     )
     assert 1 <= text.count("<h3>improved") <= 2
+    assert re.search(r"95 % intervals over pairs, AUC@5 px: parent \d+\.\d to \d+\.\d, fine-tuned", text)
     assert "<h2>Beside the published" not in text  # nobody published a figure of this benchmark
     assert "thermal &lt;b&gt;" in text  # what comes from data is escaped
 
