@@ -10,10 +10,17 @@ import typer
 
 from minima_core.errors import ConfigError, DataError
 
-index = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring pairs in and out, check and look at them.")
+index = typer.Typer(rich_markup_mode=None)
 
 Raw = Annotated[Path | None, typer.Option(help="Where the image paths start, if not where they did.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; all cores by default.")]
+
+
+@index.callback(invoke_without_command=True)
+def forms(context: typer.Context) -> None:
+    """Bring pairs in and out, check and look at them."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @index.command()

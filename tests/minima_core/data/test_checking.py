@@ -105,6 +105,11 @@ def test_the_command_says_what_is_wrong_and_fails(world, tmp_path, capsys):
     assert "fault: 1 x image that is not there" in told.out and told.err.count("\n") == 1
 
 
+def test_without_a_command_it_explains_itself(capsys):
+    assert run() == 0
+    assert "export" in capsys.readouterr().out
+
+
 def test_an_index_without_images_is_checked_by_its_records(tmp_path, capsys):
     write_loftr(tmp_path / "theirs")
     build_index("loftr", tmp_path / "theirs", tmp_path / "index")
