@@ -25,6 +25,7 @@ FEATURES: dict[str, tuple[tuple[str, str], ...]] = {
     "synthetic scenes": (("skimage", "scikit-image"), ("sklearn", "scikit-learn")),  # photographs that they ship
     "published engines": (("diffusers", "diffusers"), ("transformers", "transformers"), ("peft", "peft")),
     "synthesis on Ray": (("ray", "ray"),),
+    "COLMAP models": (("pycolmap", "pycolmap"),),
     "models:/NAME@ALIAS": (("mlflow", "mlflow"),),
     "pipeline: graph": (("dvc", "dvc"),),
     "pipeline: flows": (("prefect", "prefect"),),
