@@ -1,0 +1,106 @@
+"""What every matcher promises, asked of all that are there, at sizes for a CPU and with random weights."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from minima_core.config import load_params
+from minima_core.geometry.project import inside
+from minima_core.io.images import to_tensor
+from minima_core.matchers.base import MATCHERS
+from minima_core.models import PUBLISHED_MODELS, create
+
+PARAMS = load_params(Path(__file__).resolve().parents[3] / "params.yaml")
+SMALL = {
+    "size": "small",
+    "width": "tiny",
+    "long_side": 128,
+    "max_keypoints": 60,
+    "coarse_side": 112,
+    "fine_side": 128,
+    "threshold": 0.001,
+    "filter_threshold": 0.0,
+}
+
+
+def matcher(name):
+    """Return a matcher with the settings of params.yaml, or as published, made small."""
+    published = (settings for plugin, settings in PUBLISHED_MODELS.values() if plugin == name)
+    settings = PARAMS["matcher"].get(name) or next(published)
+    torch.manual_seed(1)
+    made = create(name, settings | {key: value for key, value in SMALL.items() if key in settings}, "test")
+    for norm in made.eval().modules():  # statistics of what they see: features of random weights would all but vanish
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.train().momentum = 1.0
+    with torch.no_grad():
+        made._match(*(made._extract(picture(96, 128, seed), 60) for seed in (0, 1)), 60)
+    return made.eval()
+
+
+def picture(h, w, seed=0):
+    rng = np.random.default_rng(seed)
+    page = cv2.resize(rng.uniform(0, 255, (h // 6, w // 6, 3)).astype(np.float32), (w, h))
+    return to_tensor(np.clip(page, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module", params=MATCHERS.names())
+def made(request):
+    return request.param, matcher(request.param)
+
+
+def test_matches_lie_on_images_of_two_sizes_and_are_no_more_than_asked_for(made):
+    _, made = made
+    image0, image1 = picture(96, 144), picture(120, 90)
+    found = made.match(image0, image1)
+    assert len(found) <= 60
+    assert inside(found.mkpts0, (144, 96)).all() and inside(found.mkpts1, (90, 120)).all()
+    assert found.mkpts0.shape == found.mkpts1.shape == (len(found), 2) and found.scores.shape == (len(found),)
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+    assert len(made.match(image0, image1, max_keypoints=5)) <= 5
+
+
+def test_matching_twice_gives_the_same(made):
+    _, made = made
+    image0, image1 = picture(96, 128), picture(96, 128).roll(8, -1)
+    found, again = made.match(image0, image1), made.match(image0, image1)
+    assert len(found) > 0
+    assert torch.equal(found.mkpts0, again.mkpts0) and torch.equal(found.mkpts1, again.mkpts1)
+    assert torch.equal(found.scores, again.scores)
+
+
+def test_an_image_without_texture_has_no_matches(made):
+    _, made = made
+    blank = torch.full((3, 96, 128), 0.4)
+    assert len(made.match(blank, picture(96, 128))) == len(made.match(blank, blank)) == 0
+
+
+def test_an_image_of_few_pixels_is_no_error(made):
+    _, made = made
+    found = made.match(picture(12, 12), picture(96, 128))
+    assert inside(found.mkpts0, (12, 12)).all()
+
+
+# not of the others: in both LoFTRs image 1 attends to what image 0 has become, RoMa draws from its matches, and SIFT's
+# ratio of best and second best is image 0's
+def test_lightglue_has_swapped_matches_of_swapped_images():
+    made = matcher("lightglue")
+    image0, image1 = picture(96, 128), picture(96, 128).roll(8, -1)
+    there, back = made.match(image0, image1), made.match(image1, image0)
+    assert len(there) > 1  # few, of random weights
+    pairs, swapped = torch.cat([there.mkpts0, there.mkpts1], 1), torch.cat([back.mkpts1, back.mkpts0], 1)
+    assert sorted(pairs.tolist()) == sorted(swapped.tolist())
+    torch.testing.assert_close(there.scores.sort().values, back.scores.sort().values)
+
+
+def test_roma_warps_the_same_from_either_side():
+    made = matcher("roma")
+    with torch.inference_mode():
+        coarse, fine = ([picture(side, side, seed)[None] for seed in (0, 1)] for side in (112, 128))
+        there, certain = made.dense((coarse[0], coarse[1]), (fine[0], fine[1]))
+        back, certain_back = made.dense((coarse[1], coarse[0]), (fine[1], fine[0]))
+    half = len(there) // 2
+    torch.testing.assert_close(there[:half], back[half:].roll(2, 1), atol=1e-3, rtol=0)
+    torch.testing.assert_close(certain[half:], certain_back[:half], atol=1e-3, rtol=0)
