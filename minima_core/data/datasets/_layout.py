@@ -140,7 +140,7 @@ def _overlaps(
     workers: int,
 ) -> np.ndarray:
     """Return (M,) overlaps of pairs; a job holds the depth maps of one block of images in memory, and one more."""
-    side = min(BLOCK, -(-len(depths) // (2 * workers)))
+    side = BLOCK if workers == 1 else min(BLOCK, -(-len(depths) // (2 * workers)))  # the first blocks have most pairs
     rows = [rows for b in range(0, len(depths), side) if len(rows := np.flatnonzero(pairs[:, 0] // side == b // side))]
     jobs = [(depths, sizes, K, T_w2c, pairs[of_block]) for of_block in rows]
     shares = np.zeros(len(pairs))
