@@ -1,4 +1,4 @@
-"""Seconds and peak memory of validating a generated index: `python benchmarks/validation.py --pairs 1000000`.
+"""Seconds and peak memory of validating a generated index: `python -m benchmarks.validation [--pairs 1000000]`.
 
 Each size is measured in a process of its own, building the tables and judging them apart. The images are small, so that
 what is measured is the rows; `--images` a scene cost reading and hashing a file each.
@@ -32,7 +32,15 @@ def main() -> None:
     for pairs in args.pairs:
         with tempfile.TemporaryDirectory() as folder:
             generate(Path(folder), pairs, args.scenes, args.images)
-            command = [sys.executable, __file__, "--inside", folder, "--workers", str(args.workers)]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.validation",
+                "--inside",
+                folder,
+                "--workers",
+                str(args.workers),
+            ]
             subprocess.run(command, check=True)
 
 
