@@ -26,7 +26,10 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 app.add_typer(index, name="index")
 app.command()(report)
 
-Model = Annotated[str, typer.Option(help="models:/NAME@ALIAS, a model folder, or a published name (xfeat-lightglue).")]
+Model = Annotated[
+    str,
+    typer.Option(help="minima-lightglue, a published name (xfeat-lightglue), a model folder, or models:/NAME@ALIAS."),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 Keypoints = Annotated[int | None, typer.Option(help="Keypoints an image; the model's own number by default.")]
 
@@ -80,7 +83,7 @@ def match(
     image0: Annotated[Path, typer.Argument(help="First image.")],
     image1: Annotated[Path, typer.Argument(help="Second image.")],
     *,
-    model: Model,
+    model: Model = "minima-lightglue",
     out: Annotated[Path, typer.Option(help="Matches in original pixels, .json or .h5.")],
     viz: Annotated[Path | None, typer.Option(help="A picture of the matches, .png or .jpg.")] = None,
     max_keypoints: Keypoints = None,

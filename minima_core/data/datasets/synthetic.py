@@ -49,7 +49,7 @@ class Synthetic(Dataset):
         overlap: tuple[float, float]  # a pair's overlap lies in (low, high]
         max_pairs: int = Field(ge=1)  # a scene
 
-    licence = "images: CC-BY-2.0 (attribution of the photographs in dataset.json); geometry: Apache-2.0"
+    licence = "Apache-2.0 AND CC-BY-2.0"  # of the geometry, and of photographs whose authors dataset.json names
     relation = "depth"
 
     @property

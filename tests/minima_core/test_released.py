@@ -1,0 +1,40 @@
+"""The model that the package ships."""
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+from minima_core import load_matcher
+from minima_core.licences import allows_commercial_use
+from minima_core.models import RELEASED, WEIGHTS
+from minima_core.synthesis.base import MODALITIES, Source
+
+
+@pytest.fixture(scope="module")
+def released():
+    return load_matcher("minima-lightglue")
+
+
+def test_everybody_may_use_it_and_sees_whose_pictures_it_learned_from(released):
+    assert released.card.commercial
+    assert allows_commercial_use(released.card.licence)
+    assert {"commons", "synthetic"} == set(released.card.training["data_sets"])
+    assert any("CC-BY-SA" in line for line in released.card.attribution)
+    assert all(line.strip() for line in released.card.attribution)
+
+
+def test_it_travels_with_the_package():
+    assert (RELEASED["minima-lightglue"] / WEIGHTS).stat().st_size < 20e6
+
+
+@pytest.mark.parametrize("modality", ["infrared", "sketch"])
+def test_it_finds_a_photograph_again_in_another_modality(released, modality):
+    photograph = data.chelsea()[:, :400]
+    engine = MODALITIES.create(modality, MODALITIES.settings(modality))
+    other = engine.synthesise(Source("chelsea", photograph), seed=0, modality=modality).image
+    shift = np.array([24, 16])
+    matches = released.match(photograph[: -shift[1], : -shift[0]], other[shift[1] :, shift[0] :])
+    error = (matches.mkpts0 - torch.from_numpy(shift) - matches.mkpts1).norm(dim=-1)
+    assert len(matches) > 100
+    assert float((error < 5).float().mean()) > 0.8
