@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +27,7 @@ from minima_core.provenance import code_digest
 from minima_core.published import PUBLISHED
 from minima_core.report.drawing import Curve
 from minima_core.report.page import THRESHOLD, BeforeAfter, Duel, Finding, Gallery, duel, match_picture, render_page
-from minima_core.report.pairs import changed_most, reach
+from minima_core.report.pairs import changed_most, couples, error_curve, reach
 from minima_core.report.paper import Entry, paper_tables
 from minima_core.report.summary import Comparison, Result, Source, Summary
 from minima_core.report.table import markdown_table
@@ -34,6 +36,7 @@ from tasks.reports import ScoreReport, SummaryReport, read_report
 from tasks.stage import Args, Input, Output, run
 
 PAGE, TEXT = "report.html", "summary.md"
+ERRORS, PAIRS = "errors", "pairs"  # folders of what dvc.yaml lists under plots, a file a benchmark and matcher
 GALLERIES = 3
 PICTURES = 12  # pairs shown before and after; each costs about 150 kB of the page
 CHANGED = 2  # pairs of a comparison that improved most, and as many that lost most
@@ -71,7 +74,8 @@ def main(args: SummariseArgs) -> SummaryReport:
 
     The page is one HTML file without links: tables, images of the modalities, matches of parent and fine-tuned model on
     the same pairs, training curves, what was validated, and what data, models and licences it all stands on. It holds
-    no clock, so equal inputs give equal bytes.
+    no clock, so equal inputs give equal bytes. Beside it lie the tables that `dvc plots show` draws, and MLflow gets a
+    run with the page.
     """
     reports = list(_reports(args.scores))
     summary = Summary(
@@ -89,7 +93,7 @@ def main(args: SummariseArgs) -> SummaryReport:
         summary,
         galleries=list(galleries(args.index, args.raw, args.modalities, summary.certificate.modalities)),
         papers=paper_tables(_entries(args.scores, summary)),
-        duels=[_duel(args, comparison) for comparison in summary.comparisons() if not comparison.caveat],
+        duels=list(_duels(args, summary.comparisons())),
         changed=list(_changed(args, summary.comparisons())),
         matches=list(_matches(args, summary.comparisons())),
         curves=_curves(args.models),
@@ -97,7 +101,10 @@ def main(args: SummariseArgs) -> SummaryReport:
     )
     write_text(args.out / PAGE, page)
     write_text(args.out / TEXT, _markdown(summary))
+    for comparison in summary.comparisons():
+        _plots(args, comparison)
     summary.save(args.out)
+    _record(args)
     return SummaryReport(scores=reports, html=str(args.out / PAGE))
 
 
@@ -161,7 +168,7 @@ def _outcome(args: SummariseArgs, comparison: Comparison) -> _Outcome:
     return _Outcome(
         Prepared(args.benchmarks / comparison.benchmark),
         [list(read_predictions(folder)) for folder in where],
-        [_scores(args.scores, comparison.matcher, model, comparison.benchmark) for model in MODELS],
+        _both(args, comparison),
     )
 
 
@@ -177,10 +184,46 @@ def _entries(folder: Path, summary: Summary) -> list[Entry]:
     ]
 
 
-def _duel(args: SummariseArgs, comparison: Comparison) -> Duel:
-    own = [_scores(args.scores, comparison.matcher, model, comparison.benchmark) for model in MODELS]
-    entries = [Entry(name, scores) for name, scores in zip(NAMES, own, strict=True)]
-    return duel(f"{comparison.benchmark} · {comparison.matcher}", entries)
+def _duels(args: SummariseArgs, comparisons: Sequence[Comparison]) -> Iterator[Duel]:
+    for comparison in comparisons:
+        own = _both(args, comparison)
+        if not comparison.caveat and reach(own[0]):
+            entries = [Entry(name, scores) for name, scores in zip(NAMES, own, strict=True)]
+            yield duel(f"{comparison.benchmark} · {comparison.matcher}", entries)
+
+
+def _both(args: SummariseArgs, comparison: Comparison) -> list[Scores]:
+    return [_scores(args.scores, comparison.matcher, model, comparison.benchmark) for model in MODELS]
+
+
+def _plots(args: SummariseArgs, comparison: Comparison) -> None:
+    """Write what `dvc plots` draws: the share of pairs within an error, and the errors of each pair."""
+    before, after = _both(args, comparison)
+    limit = reach(after)  # of lost pairs it says nothing by how much
+    if not limit:
+        return
+    name = f"{comparison.benchmark}-{comparison.matcher}.csv"
+    curves = zip(error_curve(before), error_curve(after), strict=True)
+    shares = ((f"{at:g}", f"{one:.2f}", f"{two:.2f}") for (at, one), (_, two) in curves)
+    errors = ((f"{min(one, limit):.4g}", f"{min(two, limit):.4g}") for one, two in couples(before, after))
+    _write_csv(args.out / ERRORS / name, ("error", *NAMES), shares)
+    _write_csv(args.out / PAIRS / name, NAMES, errors)
+
+
+def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([head, *rows])
+    write_text(path, text.getvalue())
+
+
+def _record(args: SummariseArgs) -> None:
+    """Keep the page and the table in MLflow, beside the runs that they tell of."""
+    from tasks.tracking import stage_run
+
+    read = {name: list(read_value(name)) for name in ("modalities", "matchers", "benchmarks")}
+    with stage_run("summarise", params=read, inputs={"scores": args.scores, "models": args.models}) as tracker:
+        tracker.artifact(args.out / PAGE)
+        tracker.artifact(args.out / TEXT)
 
 
 def _matches(args: SummariseArgs, comparisons: Sequence[Comparison]) -> Iterator[BeforeAfter]:

@@ -108,7 +108,7 @@ def render_scores(entries: Sequence[Entry], changed: Sequence[BeforeAfter]) -> s
         groups=groups,
         several=sorted({name for name in benchmarks if benchmarks.count(name) > 1}),
         papers=paper_tables(entries),
-        duels=[_duel(group) for group in groups],
+        duels=[_duel(group) for group in groups if reach(group.entries[0].scores)],
         changed=changed,
         interval=_interval,
     )

@@ -8,10 +8,13 @@ from minima_core.tracking import NullTracker
 
 
 class Recorder(NullTracker):
-    """Remembers tags, the (name, step) of metrics, and the arguments of the run."""
+    """Remembers tags, the (name, step) of metrics, the names of artifacts, and the arguments of the run."""
 
     def __init__(self):
-        self.seen, self.points, self.run = {}, [], {}
+        self.seen, self.points, self.run, self.kept = {}, [], {}, []
+
+    def artifact(self, path):
+        self.kept.append(path.name)
 
     def tags(self, values):
         self.seen |= values

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import finished_run
+import numpy as np
 import pytest
 from finished_run import ABSENT, BENCHMARK, MATCHER
 from rich.console import Console
 from tiny_world import MODALITIES
 
+from minima_core.config import load_params
 from minima_core.errors import DataError
+from minima_core.evaluation.scoring import Scores
 from minima_core.provenance import code_digest
 from minima_core.report.summary import Summary
 from minima_core.report.table import markdown_table, render_table
@@ -28,7 +32,7 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
-def summarise(run, tmp_path, monkeypatch):
+def summarise(run, tmp_path, monkeypatch, tracker):
     monkeypatch.chdir(run)
     data = Path("data")
     folders = {name: data / name for name in ("raw", "index", "modalities", "certificate", "benchmarks")}
@@ -101,6 +105,29 @@ def test_equal_inputs_give_equal_bytes(summarise):
     second, _ = summarise("second")
     for name in ("report.html", "summary.md", "summary.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_the_page_is_kept_in_mlflow(summarise, tracker):
+    summarise()
+    assert tracker.run["name"] == "summarise"
+    assert tracker.kept == ["report.html", "summary.md"]
+
+
+def test_dvc_draws_the_errors_of_both_models(summarise, run):
+    out, _ = summarise()
+    drawn = load_params(Path(__file__).parents[2] / "dvc.yaml")["plots"]
+    folders = {Path(folder).name: settings for plot in drawn for folder, settings in plot.items()}
+    assert sorted(folders) == sorted(path.name for path in out.iterdir() if path.is_dir())
+    rows = {name: list(csv.DictReader((out / name / f"{BENCHMARK}-{MATCHER}.csv").open())) for name in folders}
+    for name, settings in folders.items():
+        for row in rows[name]:
+            assert set(row) == {settings["x"], *np.atleast_1d(settings["y"])}
+    scores = Scores.load(run / "reports/scores" / f"{MATCHER}-finetuned-{BENCHMARK}")
+    within = [pair.error is not None and pair.error <= 5 for pair in scores.pairs]
+    (at_five,) = [row for row in rows["errors"] if float(row["error"]) == 5]
+    assert float(at_five["fine-tuned"]) == pytest.approx(100 * np.mean(within), abs=0.01)
+    shown = [float(row["fine-tuned"]) for row in rows["pairs"]]
+    assert shown == pytest.approx([min(pair.error or np.inf, 10) for pair in scores.pairs], rel=1e-3)
 
 
 def test_the_table_compares_parent_and_child(summarise):

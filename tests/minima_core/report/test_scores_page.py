@@ -10,7 +10,7 @@ from finished_run import BENCHMARK, MATCHER, make
 from minima_core import cli
 from minima_core.evaluation.scoring import Scores
 from minima_core.report.paper import Entry
-from minima_core.report.scores_page import grouped
+from minima_core.report.scores_page import grouped, render_scores
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,13 @@ def test_scores_of_two_protocols_get_a_table_each_and_a_warning(run, tmp_path):
     text = (tmp_path / "page.html").read_text()
     assert "do not compare" in text and "eeeeeeeeeeee" in text
     assert "&lt;other&gt;" in text and "<other>" not in text
+
+
+def test_a_benchmark_without_errors_gets_a_table_and_no_empty_charts(run):
+    read = Scores.load(scores(run, "finetuned").parent)
+    rates = {"far@15": 3.0, "recall@15": 61.0, "auroc_inliers": 90.0}
+    text = render_scores([Entry("a", read.model_copy(update={"metrics": rates, "categories": {}, "groups": {}}))], [])
+    assert "61.0" in text and "<svg" not in text
 
 
 @pytest.mark.parametrize(
