@@ -81,7 +81,7 @@ def svg_scatter(couples: Sequence[tuple[float, float]], limit: float, title: str
     if not couples or limit <= 0:
         return ""
     axes = _Axes((0, math.sqrt(limit)), (0, math.sqrt(limit)))
-    marks = [value for value in ticks(0, limit) if value > 0]
+    marks = [limit * share for share in (0.05, 0.1, 0.25, 0.5, 1)]  # the small errors have half of the chart
     body = []
     for value in marks:
         x, y = axes.x(math.sqrt(value)), axes.y(math.sqrt(value))

@@ -66,6 +66,11 @@ class OurRow:
     cells: list[Cell | None]
     remarks: list[str]
 
+    @property
+    def note(self) -> str:
+        """The remarks in one line, "" where there are none."""
+        return "; ".join(self.remarks)
+
 
 @dataclass(frozen=True)
 class PaperTable:
@@ -73,6 +78,11 @@ class PaperTable:
 
     published: PublishedTable
     ours: list[OurRow]
+
+    @property
+    def notes(self) -> list[str]:
+        """The remarks of our rows, each once; rows refer to them by number."""
+        return list(dict.fromkeys(row.note for row in self.ours if row.note))
 
 
 @cache

@@ -15,6 +15,7 @@ from minima_core.report.drawing import svg_lines, svg_scatter
 from minima_core.report.page import duel
 from minima_core.report.pairs import changed_most, couples, error_curve
 from minima_core.report.paper import Entry, paper_tables, published_tables
+from minima_core.report.scores_page import render_scores
 
 
 def scores(errors: list[float | None], benchmark: str = "mmim", protocol: str = "minima-v1", **changes) -> Scores:
@@ -71,12 +72,22 @@ def test_our_row_stands_beside_the_published_ones_and_says_what_it_is_over():
     assert few.remarks == ["medical: 32 pairs, published 73"]
 
 
+def test_rows_with_the_same_remarks_share_a_note():
+    entries = [Entry(name, scores([1.0] * n)) for name, n in (("a", 32), ("b", 73), ("c", 32), ("d", 31))]
+    (table,) = paper_tables(entries)
+    assert table.notes == ["medical: 32 pairs, published 73", "medical: 31 pairs, published 73"]
+    text = render_scores(entries, [])
+    numbers = re.findall(r'<tr class="ours"><th>(\w), minima-v1(?: <small>\((\d)\)</small>)?', text)
+    assert numbers == [("a", "1"), ("b", ""), ("c", "1"), ("d", "2")]
+
+
 def test_another_protocol_gets_a_row_of_its_own_that_says_so():
     (table,) = paper_tables(
         [Entry("mine", scores([1.0] * 73)), Entry("mine", scores([1.0] * 73, protocol="strict-v1"))]
     )
     assert [bool(row.remarks) for row in table.ours] == [False, True]
     assert "not the published protocol" in table.ours[1].remarks[0]
+    assert table.notes == [table.ours[1].note]
     assert paper_tables([Entry("mine", scores([1.0], benchmark="toy"))]) == []
 
 
@@ -103,6 +114,7 @@ def test_a_scatter_has_a_dot_a_pair_in_the_colour_of_what_became_of_it():
     kinds = re.findall(r'<circle class="(\w+)" cx="([\d.]+)" cy="([\d.]+)"', text)
     assert [kind for kind, _, _ in kinds] == ["better", "worse", "better", "same", "same"]
     assert kinds[0][1] == f"{46 + (360 - 56) * math.sqrt(0.4):.1f}"  # by the square root
+    assert re.findall(r'text-anchor="end">([^<]+)<', text) == ["0.5", "1", "2.5", "5", "10"]
     assert "a &amp; b" in text and "nan" not in text and "inf" not in text
     assert svg_scatter([], 10, "") == svg_lines({}, "") == ""
 
