@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Annotated
 
 from minima_core import licences
 from minima_core.config import digest, read_section, read_value
@@ -20,30 +21,35 @@ from minima_core.training.loop import summary
 from minima_core.training.run import certified, save_curves, training_code
 from minima_core.training.steps import Fitted
 from tasks.reports import TrainingReport
-from tasks.stage import Args, Input, Output, execution, remove_when_done, run
+from tasks.stage import INPUT, Args, Input, Output, execution, remove_when_done, run
 
 
 class FinetuneJointArgs(Args):
-    """The parent model, a folder of data sets (each with raw, index, modalities, certificate), where the model goes."""
+    """The parent model, a folder of data sets (each with raw, index, modalities, certificate), where the model goes.
+
+    ``teacher`` is the model whose extractor knows photographs: the parent, where none is given.
+    """
 
     parent: Input
     data: Input
     out: Output
+    teacher: Annotated[Path | None, INPUT] = None
 
 
 def main(args: FinetuneJointArgs) -> TrainingReport:
-    """Train XFeat and its LightGlue on warped pictures in two modalities; a killed run continues where it was."""
+    """Train XFeat and its LightGlue on pictures in two modalities; a killed run continues where it was."""
     from tasks.tracking import stage_run
 
     began = time.monotonic()
     params, seed = read_section("joint_training", JointTraining), int(read_value("seed"))
     data_sets = find_data_sets(args.data)
-    matcher, parent = read_model(args.parent)
-    if not isinstance(matcher, LightGlue):
-        raise TrainingError(f"{args.parent} is a {parent.matcher}; give a lightglue model on xfeat")
+    matcher, parent = _read(args.parent)
+    teacher, taught_by = _read(args.teacher or args.parent)
     record = {"seed": seed, "matcher": {parent.matcher: parent.params}, "joint": params.model_dump(mode="json")}
-    inputs = {"parent": args.parent} | {name: folder / "index" for name, folder in data_sets.items()}
-    scratch = scratch_folder("finetune_joint", _key(parent, data_sets, params, seed))
+    inputs = {"parent": args.parent, "teacher": args.teacher or args.parent} | {
+        name: folder / "index" for name, folder in data_sets.items()
+    }
+    scratch = scratch_folder("finetune_joint", _key([parent, taught_by], data_sets, params, seed))
     with stage_run("finetune_joint", params=record, inputs=inputs, parent_card=parent.digest()) as tracker:
         fitted = fit_joint(
             matcher.to(execution().torch_device),
@@ -53,6 +59,7 @@ def main(args: FinetuneJointArgs) -> TrainingReport:
             seed=seed,
             tracker=tracker,
             scratch=scratch,
+            teacher=teacher,
         )
         card = save_model(args.out, matcher, _card(parent, data_sets, params, seed, fitted))
         save_curves(args.out, fitted)
@@ -111,9 +118,16 @@ def _certificates(data_sets: dict[str, Path]) -> str:
     return digest({name: file_sha256(folder / "certificate" / Certificate.FILE) for name, folder in data_sets.items()})
 
 
-def _key(parent: ModelCard, data_sets: dict[str, Path], params: JointTraining, seed: int) -> str:
-    settings = params.model_dump(mode="json")
-    return digest([parent.digest(), settings, seed, _certificates(data_sets), training_code(parent.matcher)])
+def _read(folder: Path) -> tuple[LightGlue, ModelCard]:
+    matcher, card = read_model(folder)
+    if not isinstance(matcher, LightGlue):
+        raise TrainingError(f"{folder} is a {card.matcher}; give a lightglue model on xfeat")
+    return matcher, card
+
+
+def _key(models: list[ModelCard], data_sets: dict[str, Path], params: JointTraining, seed: int) -> str:
+    settings, code = params.model_dump(mode="json"), training_code(models[0].matcher)
+    return digest([[card.digest() for card in models], settings, seed, _certificates(data_sets), code])
 
 
 def _card(parent: ModelCard, data_sets: dict[str, Path], params: JointTraining, seed: int, fitted: Fitted) -> ModelCard:

@@ -112,30 +112,33 @@ def matches_from_homography(
     return Targets(torch.from_numpy(matches0), torch.from_numpy(matches1))
 
 
-def matches_from_homographies(
+def matches_from_places(
     kpts0: torch.Tensor,
     kpts1: torch.Tensor,
     mask0: torch.Tensor,
     mask1: torch.Tensor,
     *,
-    H_0to1: torch.Tensor,
+    warped0: torch.Tensor,
+    warped1: torch.Tensor,
     size: tuple[int, int],
     th_pos: float = TH_POSITIVE,
     th_neg: float = TH_NEGATIVE,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what ``matches_from_homography`` says of each of B pairs, computed on the device of the keypoints.
+    """Label B pairs of images by where their keypoints lie in the other image, on the device of the keypoints.
+
+    What the functions above say of a pair, without their rule for keypoints whose place is unknown.
 
     Args:
         kpts0: (B, M, 2) keypoints.
         kpts1: (B, N, 2) keypoints.
         mask0: (B, M) bool, False where padded; padding is IGNORE.
         mask1: (B, N) bool.
-        H_0to1: (B, 3, 3).
+        warped0: (B, M, 2) places of ``kpts0`` in image 1: NaN where unknown, infinite where behind the camera.
+        warped1: (B, N, 2) places of ``kpts1`` in image 0.
         size: width and height of all images.
         th_pos: pixels.
         th_neg: pixels.
     """
-    warped0, warped1 = warp_homography(H_0to1, kpts0), warp_homography(torch.linalg.inv(H_0to1), kpts1)
     none = ~(mask0[:, :, None] & mask1[:, None, :])
     exact = "donot_use_mm_for_euclid_dist"
     apart0 = torch.cdist(warped0, kpts1, compute_mode=exact).nan_to_num(nan=torch.inf).masked_fill(none, torch.inf)
@@ -147,8 +150,9 @@ def matches_from_homographies(
     mutual1 = best0.indices.gather(1, best1.indices) == torch.arange(kpts1.shape[1], device=kpts1.device)
     matches0 = torch.where(mutual0 & (best0.values < th_pos), best0.indices, IGNORE)
     matches1 = torch.where(mutual1 & (best1.values < th_pos), best1.indices, IGNORE)
-    matches0 = matches0.masked_fill(mask0 & (apart0.amin(2) > th_neg), UNMATCHED)
-    matches1 = matches1.masked_fill(mask1 & (apart1.amin(1) > th_neg), UNMATCHED)
+    alone0 = (apart0.amin(2) > th_neg) & ~warped0.isnan().any(-1)
+    alone1 = (apart1.amin(1) > th_neg) & ~warped1.isnan().any(-1)
+    matches0, matches1 = matches0.masked_fill(alone0, UNMATCHED), matches1.masked_fill(alone1, UNMATCHED)
     return matches0.masked_fill(~mask0, IGNORE), matches1.masked_fill(~mask1, IGNORE)
 
 

@@ -1,4 +1,4 @@
-"""XFeat and its LightGlue trained together, on warped pictures of one place in two modalities.
+"""XFeat and its LightGlue trained together, on pictures of one place in two modalities.
 
 A modality made from a photograph lies on its pixels, so the extractor has a teacher that costs nothing: itself before
 the training, looking at the photograph. It learns to find in every modality the keypoints that the teacher finds in
@@ -7,7 +7,8 @@ apart (InfoNCE, as XFeat's own training, arXiv 2404.19174 section 3.3). RGB pict
 stays what it was for them. LightGlue is trained on what the extractor finds at the moment, with the loss of
 ``matchers.lightglue.loss``, whose gradient reaches the descriptors.
 
-Warps are drawn anew for every pair, so that pictures, not pairs, are what a data set must bring.
+The two sides of a pair are one picture, seen through two warps that are drawn anew for every pair, so that pictures are
+all that a data set must bring; or, where it knows depth and poses, two pictures from two cameras.
 """
 
 from __future__ import annotations
@@ -27,16 +28,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from minima_core.config import Section
-from minima_core.data.pairs import PairSource
+from minima_core.data.pairs import PairSource, motion
 from minima_core.errors import DataError
 from minima_core.geometry.homography import warp_homography
+from minima_core.geometry.project import warp_points
 from minima_core.io.weights import save_weights
 from minima_core.matchers.lightglue.loss import deep_loss
 from minima_core.matchers.lightglue.matcher import LightGlue
 from minima_core.matchers.lightglue.network import Points, layers
 from minima_core.progress import track
 from minima_core.random import rng
-from minima_core.supervision.sparse import matches_from_homographies
+from minima_core.supervision.sparse import matches_from_places
 from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
 from minima_core.training.appearance import redraw_tones
@@ -48,6 +50,7 @@ from minima_core.types import RGB
 CELL = 8  # pixels of an image that one cell of XFeat's maps stands for
 NMS, SURE = 5, 0.05  # XFeat's own: window and least value of a keypoint
 NEAR = 8.0  # pixels within which two points are too alike to be told apart
+HIDDEN = 0.05  # a point is hidden where the other view's depth differs by more than this share of its own
 _BEST = "best.safetensors"
 
 
@@ -67,6 +70,7 @@ class JointTraining(Section):
     clip: Annotated[float, Field(gt=0)]  # norm of the gradient
     rgb_share: Annotated[float, Field(ge=0, le=1)]  # of pairs whose sides are both photographs
     any_share: Annotated[float, Field(ge=0, le=1)]  # of pairs of which neither side need be one
+    parallax_share: Annotated[float, Field(ge=0, le=1)]  # of pairs that two cameras took, where pictures have depth
     tone_share: Annotated[float, Field(ge=0, le=1)]  # of sides in a modality whose tones are redrawn on top of it
     scale: tuple[float, float]  # side of a view as a share of the picture's
     rotation: Annotated[float, Field(ge=0, le=180)]  # degrees, either way
@@ -83,16 +87,39 @@ class JointTraining(Section):
 
 
 @dataclass(frozen=True)
+class Stereo:
+    """Two pictures of an album that two cameras took of one place.
+
+    Attributes:
+        pictures: their numbers.
+        depth: (H, W) float32 of each, 0 where unknown.
+        K: (3, 3) float64 of each.
+        T_0to1: (4, 4) float64, the motion from the first camera to the second.
+    """
+
+    pictures: tuple[int, int]
+    depth: tuple[torch.Tensor, torch.Tensor]
+    K: tuple[torch.Tensor, torch.Tensor]
+    T_0to1: torch.Tensor
+
+    def swapped(self) -> Stereo:
+        """Return the pair the other way round."""
+        return Stereo(self.pictures[::-1], self.depth[::-1], self.K[::-1], torch.linalg.inv(self.T_0to1))
+
+
+@dataclass(frozen=True)
 class Album:
     """Pictures of one size in all their modalities.
 
     Attributes:
         pictures: modality -> (N, H, W, 3) uint8.
         there: modality -> (N,) bool; an engine may have left a picture out.
+        stereo: pairs of them whose depth and poses are known.
     """
 
     pictures: Mapping[str, torch.Tensor]
     there: Mapping[str, np.ndarray]
+    stereo: Sequence[Stereo] = ()
 
     def __len__(self) -> int:
         """Return how many photographs there are."""
@@ -100,7 +127,7 @@ class Album:
 
     def to(self, device: torch.device) -> Album:
         """Return the album with its pictures on ``device``."""
-        return Album({name: some.to(device) for name, some in self.pictures.items()}, self.there)
+        return Album({name: some.to(device) for name, some in self.pictures.items()}, self.there, self.stereo)
 
 
 def read_album(sources: Sequence[PairSource]) -> Album:
@@ -123,7 +150,25 @@ def read_album(sources: Sequence[PairSource]) -> Album:
             source, scene, i = images[n]
             stack[n] = source.image(scene, i, name)
         pictures[name], there[name] = torch.from_numpy(stack), has
-    return Album(pictures, there)
+    return Album(pictures, there, _stereo(sources))
+
+
+def _stereo(sources: Sequence[PairSource]) -> list[Stereo]:
+    """Return the pairs of the sources that depth and poses relate, by the numbers of their images among all."""
+    found, first = [], 0
+    for source in sources:
+        for scene in source.scenes:
+            if scene.H_0to1 is None:
+                depth = {i: source.depth(scene, i) for i in np.unique(scene.pairs).tolist()}
+                maps = {i: torch.from_numpy(values) for i, values in depth.items() if values is not None}
+                K = torch.from_numpy(scene.K)
+                found += [
+                    Stereo((first + i, first + j), (maps[i], maps[j]), (K[i], K[j]), motion(scene, i, j))
+                    for i, j in scene.pairs.tolist()
+                    if i in maps and j in maps
+                ]
+            first += len(scene.image)
+    return found
 
 
 @dataclass(frozen=True)
@@ -134,57 +179,120 @@ class Batch:
         views: (2B, 3, H, W) float32 in [0, 1], each in its modality.
         twins: (2B, 3, H, W), the same views of the photographs.
         inside: (2B, 1, H, W) bool, where the view lies on the picture.
-        H_0to1: (B, 3, 3) float32, pixels of views 0 to pixels of views 1.
+        H_view: (2B, 3, 3) float64, pixels of views to pixels of pictures.
+        depth: (2B, H, W) float32, of the pictures' cameras at the views' pixels, NaN where unknown; 1 for both views of
+            one picture, whose cameras are one.
+        K: (2B, 3, 3) float64, of the pictures.
+        T_0to1: (B, 4, 4) float64.
         keypoints: how many of each view LightGlue sees, at most.
     """
 
     views: torch.Tensor
     twins: torch.Tensor
     inside: torch.Tensor
-    H_0to1: torch.Tensor
+    H_view: torch.Tensor
+    depth: torch.Tensor
+    K: torch.Tensor
+    T_0to1: torch.Tensor
     keypoints: int
+
+    def warp(self, points: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return where pixels of one side's views lie in the other's, and which the other sees.
+
+        Args:
+            points: (B, N, 2) whole pixels.
+            side: of the points.
+
+        Returns:
+            (B, N, 2) pixels, NaN where unknown and infinite where behind the camera; and (B, N) bool.
+        """
+        pairs = len(self.T_0to1)
+        here, other = (slice(0, pairs), slice(pairs, None))[:: 1 if side == 0 else -1]
+        motion = self.T_0to1 if side == 0 else torch.linalg.inv(self.T_0to1)
+        depth = _at(self.depth[here], points).double()
+        on_picture = warp_homography(self.H_view[here], points.double())
+        on_other, z = warp_points(on_picture, depth, self.K[here], self.K[other], motion)
+        places = warp_homography(torch.linalg.inv(self.H_view[other]), on_other)
+        behind = depth.isfinite() & places.isnan().any(-1)
+        places = places.masked_fill(behind[..., None], torch.inf).float()
+        near = places.nan_to_num(nan=-1e4).clamp(-1e4, 1e4)
+        facing = (_at(self.depth[other], near) / z - 1).abs() < HIDDEN
+        return places, facing & _inside(near, self.inside[other])
 
 
 def draw(album: Album, params: JointTraining, *, seed: int, step: int | str) -> Batch:
     """Return the pairs of a step, a function of the album, the settings, ``seed`` and ``step`` alone."""
     random = rng(seed, "joint", step)
     device = album.pictures[RGB].device
-    picture_of = random.integers(len(album), size=params.batch)
+    shown = [[int(n)] * 2 for n in random.integers(len(album), size=params.batch)]
+    stereo = _draw_stereo(album, params, rng(seed, "parallax", step))
+    for b, pair in enumerate(stereo):
+        if pair is not None:
+            shown[b] = list(pair.pictures)
     modalities = [[RGB, RGB] for _ in range(params.batch)]
     redrawn = np.zeros((2, params.batch), bool)
-    for b, n in enumerate(picture_of):
+    for b in range(params.batch):
         kind = random.random()
         if kind < params.rgb_share:
             continue
         both = kind < params.rgb_share + params.any_share
-        others = [name for name, has in album.there.items() if has[n]]
         for side in (0, 1) if both else (int(random.integers(2)),):
+            others = [name for name, has in album.there.items() if has[shown[b][side]]]
             name = others[int(random.integers(len(others)))]
             modalities[b][side] = name
             # a photograph in other tones counts as one modality more
             redrawn[side, b] = name == RGB or random.random() < params.tone_share
     height, width = album.pictures[RGB].shape[1:3]
-    placed = [[_placement(random, (width, height), params) for _ in range(params.batch)] for _ in range(2)]
-    H_view = torch.from_numpy(np.concatenate(placed)).to(device)  # (2B, 3, 3) float64, view to picture
-
-    def pictures(names: list[str]) -> torch.Tensor:
-        chosen = [album.pictures[name][n] for name, n in zip(names, [*picture_of, *picture_of], strict=True)]
-        return torch.stack(chosen).permute(0, 3, 1, 2).float() / 255
-
-    names = [pair[0] for pair in modalities] + [pair[1] for pair in modalities]
-    size = torch.tensor([width, height], device=device)
+    placed = np.stack(
+        [[_placement(random, (width, height), params) for _ in range(params.batch)] for _ in range(2)]
+    )  # view to picture
+    for b, pair in enumerate(stereo):
+        if pair is not None:  # two cameras differ enough
+            placed[:, b] = _whole((width, height), params.view)
+    H_view = torch.from_numpy(placed.reshape(-1, 3, 3)).to(device)
     there = warp_homography(H_view, _pixels(params.view, H_view))
+    size = torch.tensor([width, height], device=device)
     inside = ((there >= 0) & (there <= size - 1)).all(-1).reshape(-1, 1, *params.view[::-1])
     grid = (2 * (there + 0.5) / size - 1).float().reshape(-1, *params.view[::-1], 2)
-    twins, views = (
-        F.grid_sample(pictures(some), grid, mode="bilinear", align_corners=False)
-        for some in ([RGB] * len(names), names)
-    )
+    numbers = [pair[side] for side in (0, 1) for pair in shown]
+
+    def looked(names: list[str]) -> torch.Tensor:
+        chosen = torch.stack([album.pictures[name][n] for name, n in zip(names, numbers, strict=True)])
+        pictures = chosen.permute(0, 3, 1, 2).float() / 255
+        return F.grid_sample(pictures, grid, mode="bilinear", align_corners=False)
+
+    twins, views = looked([RGB] * len(numbers)), looked([pair[side] for side in (0, 1) for pair in modalities])
     toned = torch.from_numpy(redrawn.reshape(-1)).to(device)
     views = torch.where(toned[:, None, None, None], redraw_tones(views, random), views)
-    H_0to1 = torch.linalg.inv(H_view[params.batch :]) @ H_view[: params.batch]
     keypoints = int(random.integers(params.keypoints[0], params.keypoints[1] + 1))
-    return Batch(views, twins, inside, H_0to1.float(), keypoints)
+    depth = torch.ones_like(grid[..., 0])
+    K = torch.eye(3, dtype=torch.float64, device=device).repeat(len(grid), 1, 1)
+    T_0to1 = torch.eye(4, dtype=torch.float64, device=device).repeat(params.batch, 1, 1)
+    for b, pair in enumerate(stereo):
+        if pair is not None:
+            T_0to1[b] = pair.T_0to1
+            for side, k in enumerate((b, b + params.batch)):
+                K[k] = pair.K[side]
+                known = pair.depth[side].to(device)[None, None]
+                found = F.grid_sample(known, grid[k : k + 1], mode="nearest", align_corners=False)[0, 0]
+                depth[k] = torch.where(found > 0, found, torch.nan)
+    return Batch(views, twins, inside, H_view, depth, K, T_0to1, keypoints)
+
+
+def _draw_stereo(album: Album, params: JointTraining, random: np.random.Generator) -> list[Stereo | None]:
+    """Return for each pair of a step the two cameras that it comes from, or None for one picture."""
+    drawn: list[Stereo | None] = []
+    for _ in range(params.batch):
+        taken, swap = random.random() < params.parallax_share, random.random() < 0.5
+        pair = album.stereo[int(random.integers(len(album.stereo)))] if taken and album.stereo else None
+        drawn.append(pair.swapped() if pair is not None and swap else pair)
+    return drawn
+
+
+def _whole(size: tuple[int, int], view: tuple[int, int]) -> np.ndarray:
+    """Return the (3, 3) homography from the pixels of a view to those of a picture, all of which it shows."""
+    across, down = size[0] / view[0], size[1] / view[1]
+    return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
 
 
 def _placement(random: np.random.Generator, size: tuple[int, int], params: JointTraining) -> np.ndarray:
@@ -210,14 +318,14 @@ def _pixels(view: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
 
 
 class Joint(nn.Module):
-    """The student, a LightGlue matcher on XFeat, beside the teacher: its extractor as it was."""
+    """The student, a LightGlue matcher on XFeat, beside the teacher: an extractor that knows photographs."""
 
-    def __init__(self, matcher: LightGlue, params: JointTraining) -> None:
+    def __init__(self, matcher: LightGlue, params: JointTraining, teacher: LightGlue | None = None) -> None:
         super().__init__()
         if matcher.params.extractor != "xfeat":
             raise DataError(f"joint training is for the extractor xfeat, not {matcher.params.extractor}")
         self.matcher, self.params = matcher, params
-        self.teacher = copy.deepcopy(matcher.extractor).freeze()
+        self.teacher = copy.deepcopy((teacher or matcher).extractor).freeze()
         matcher.extractor.net.requires_grad_(True)
 
     def groups(self) -> list[dict[str, Any]]:
@@ -229,7 +337,7 @@ class Joint(nn.Module):
 
     def loss(self, batch: Batch, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the weighted loss and its parts."""
-        pairs, size = len(batch.H_0to1), batch.views.shape[-2:]
+        pairs, size = len(batch.T_0to1), batch.views.shape[-2:]
         student: Any = self.matcher.extractor.net
         teacher: Any = self.teacher.net
         with self._precision(batch.views.device):
@@ -242,8 +350,8 @@ class Joint(nn.Module):
         parts["anchor"] = (1 - (dense * dense_rgb).sum(1))[seen].mean()
 
         points0 = self._likely(logits_rgb[:pairs], batch.inside[:pairs], random)
-        points1 = warp_homography(batch.H_0to1, points0).nan_to_num(nan=-1e4).clamp(-1e4, 1e4)
-        seen1 = _inside(points1, batch.inside[pairs:])
+        points1, seen1 = batch.warp(points0, 0)
+        points1 = points1.nan_to_num(nan=-1e4).clamp(-1e4, 1e4)
         desc0 = self._describe(dense[:pairs], points0, size)
         desc1 = self._describe(dense[pairs:], points1, size)
         parts["contrast"], right = _contrast(desc0, desc1, points1, seen1, self.params.temperature)
@@ -275,7 +383,7 @@ class Joint(nn.Module):
         self, batch: Batch, dense: torch.Tensor, logits: torch.Tensor, reliability: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Return LightGlue's loss on the keypoints of both sides as inference would find them."""
-        pairs, size = len(batch.H_0to1), batch.views.shape[-2:]
+        pairs, size = len(batch.T_0to1), batch.views.shape[-2:]
         with torch.no_grad():
             heat = self.matcher.extractor.net._get_kpts_heatmap(logits)  # type: ignore[operator]
             rows = F.max_pool2d(heat, (1, NMS), 1, (0, NMS // 2))  # one way, then the other: less work than a square
@@ -287,8 +395,14 @@ class Joint(nn.Module):
         desc = self._describe(dense, kpts, size)
         shape = kpts.new_tensor([size[1], size[0]]).expand(len(kpts), 2)
         sides = [Points(kpts[s], desc[s], shape[s], mask[s]) for s in (slice(0, pairs), slice(pairs, None))]
-        targets0, targets1 = matches_from_homographies(
-            sides[0].kpts, sides[1].kpts, sides[0].mask, sides[1].mask, H_0to1=batch.H_0to1, size=(size[1], size[0])
+        targets0, targets1 = matches_from_places(
+            sides[0].kpts,
+            sides[1].kpts,
+            sides[0].mask,
+            sides[1].mask,
+            warped0=batch.warp(sides[0].kpts, 0)[0],
+            warped1=batch.warp(sides[1].kpts, 1)[0],
+            size=(size[1], size[0]),
         )
         net = self.matcher.network
         masks = (sides[0].mask, sides[1].mask)
@@ -315,8 +429,14 @@ def _inside(points: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     height, width = inside.shape[-2:]
     x, y = points.round().unbind(-1)
     on = (x >= 0) & (y >= 0) & (x < width) & (y < height)
-    flat = y.clamp(0, height - 1).long() * width + x.clamp(0, width - 1).long()
-    return on & inside.flatten(1).gather(1, flat)
+    return on & _at(inside[:, 0], points)
+
+
+def _at(values: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Return (B, P), the (B, H, W) values at the whole pixels nearest to (B, P, 2) ones."""
+    height, width = values.shape[-2:]
+    x, y = points.round().long().unbind(-1)
+    return values.flatten(1).gather(1, y.clamp(0, height - 1) * width + x.clamp(0, width - 1))
 
 
 def _keypoint_loss(logits: torch.Tensor, teacher: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
@@ -360,6 +480,7 @@ def fit_joint(
     seed: int,
     tracker: Tracker,
     scratch: Path,
+    teacher: LightGlue | None = None,
 ) -> Fitted:
     """Train ``matcher`` and its extractor in place and leave in it the weights with the lowest validation loss.
 
@@ -371,13 +492,14 @@ def fit_joint(
         seed: of everything drawn.
         tracker: gets the curves.
         scratch: folder of the checkpoints; one that belongs to these settings and pictures alone.
+        teacher: whose extractor is the teacher; the matcher's own, as it is at the start, by default.
 
     Raises:
         DataError: if the extractor is not XFeat.
         TrainingError: if too many steps are not finite.
     """
     device = next(matcher.parameters()).device
-    joint = Joint(matcher, params).to(device)
+    joint = Joint(matcher, params, teacher).to(device)
     album, held_out = album.to(device), held_out.to(device)
     with deterministic(params.threads):
         optimiser = torch.optim.Adam(joint.groups(), lr=params.lr_matcher)

@@ -14,6 +14,7 @@ JOINT = {
     "clip": 1.0,
     "rgb_share": 0.2,
     "any_share": 0.3,
+    "parallax_share": 0.3,
     "tone_share": 0.3,
     "scale": (0.6, 1.0),
     "rotation": 20,

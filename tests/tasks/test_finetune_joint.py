@@ -32,7 +32,10 @@ def place(tmp_path, monkeypatch, tracker):
         )
     save_parent(tmp_path / "parent")
     joint = {name: list(value) if isinstance(value, tuple) else value for name, value in JOINT.items()}
-    params = {"seed": 0, "joint_training": joint | {"view": [96, 96], "keypoints": [24, 32], "points": 24}}
+    params = {
+        "seed": 0,
+        "joint_training": joint | {"parallax_share": 0.0, "view": [96, 96], "keypoints": [24, 32], "points": 24},
+    }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     return tmp_path
 
