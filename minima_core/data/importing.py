@@ -98,7 +98,7 @@ def _build(importer: Importer, form: str, folder: Path, workers: int) -> ImportR
     spread = len(names) >= workers  # else the cores share one scene after the other
     one = partial(_scene, importer, folder, 1 if spread else workers)
     done = map_jobs(one, names, workers=workers if spread else 1, what="indexing scenes")
-    skipped = Skipped()
+    skipped = importer.left_out
     for _, left_out in done:
         skipped.merge(left_out)
     entries = [entry for entry, _ in done if entry]

@@ -65,6 +65,7 @@ class Sequence:
         units: of the depth files in a metre.
         distortion: k1, k2, p1, p2, k3 of colour and depth, empty where there is none.
         resize: whether a colour image of another size is resized to the depth map's.
+        lost: the images whose depth or pose is not known, by file name.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Sequence:
     units: float = 1000.0
     distortion: tuple[float, ...] = ()
     resize: bool = False
+    lost: tuple[str, ...] = ()
 
 
 def sequences(root: Path, *, setting: str, every: int = 1) -> list[Sequence]:
@@ -130,19 +132,21 @@ def _plain(folder: Path, name: str) -> Sequence:
 
 def _tum(folder: Path, name: str) -> Sequence:
     colour, depth, truth = (_timed(folder / f"{file}.txt") for file in ("rgb", "depth", "groundtruth"))
-    frames = []
+    frames, lost = [], []
     for time, (path, *_) in sorted(colour.items()):
         near = [_nearest(times, time) for times in (depth, truth)]
         if all(abs(one - time) <= APART for one in near):
             pose = _quaternion_pose(truth[near[1]], folder / "groundtruth.txt")
             frames.append(Frame(f"{time:.6f}".replace(".", "-"), folder / path, folder / depth[near[0]][0], pose))
-    if lost := len(colour) - len(frames):
-        logger.warning("%s: %d of %d images have no depth or pose near their time", folder, lost, len(colour))
+        else:
+            lost.append(path)
+    if lost:
+        logger.warning("%s: %d of %d images have no depth or pose near their time", folder, len(lost), len(colour))
     if not frames:
         raise DataError(f"no frame in {folder} has depth and pose within {APART} s; check the times in its txt files")
     camera = folder / INTRINSICS
     if camera.is_file():
-        return Sequence(name, folder, frames, read_intrinsics(camera), camera, 5000.0)
+        return Sequence(name, folder, frames, read_intrinsics(camera), camera, 5000.0, lost=tuple(lost))
     sensor = next((sensor for sensor in TUM if sensor in str(folder.resolve())), "")
     if not sensor:
         raise DataError(
@@ -150,7 +154,7 @@ def _tum(folder: Path, name: str) -> Sequence:
         )
     (fx, fy, cx, cy), distortion = TUM[sensor]
     K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
-    return Sequence(name, folder, frames, K, camera, 5000.0, tuple(distortion))
+    return Sequence(name, folder, frames, K, camera, 5000.0, tuple(distortion), lost=tuple(lost))
 
 
 def _timed(path: Path) -> dict[float, list[str]]:
@@ -183,21 +187,21 @@ def _quaternion_pose(words: list[str], path: Path) -> np.ndarray:
 
 
 def _scannet(folder: Path, name: str) -> Sequence:
-    frames, lost = [], 0
+    frames, lost = [], []
     for colour in sorted((folder / "color").glob("*.jpg"), key=lambda path: (len(path.stem), path.stem)):
         depth, pose = folder / "depth" / f"{colour.stem}.png", folder / "pose" / f"{colour.stem}.txt"
         for path in (depth, pose):
             if not path.is_file():
                 raise DataError(f"no {path}; export the sequence again, or remove {colour}")
         if "inf" in pose.read_text(encoding="utf-8", errors="replace"):  # tracking was lost; ScanNet marks it so
-            lost += 1
+            lost.append(colour.name)
             continue
         stem = f"frame-{colour.stem.zfill(6)}"
         frames.append(Frame(stem, colour, depth, read_pose(pose)))
     if lost:
-        logger.warning("%s: %d frames without a pose are left out", folder, lost)
+        logger.warning("%s: %d frames without a pose are left out", folder, len(lost))
     camera = folder / SCANNET_INTRINSICS
-    return Sequence(name, folder, frames, read_intrinsics(camera), camera, resize=True)
+    return Sequence(name, folder, frames, read_intrinsics(camera), camera, resize=True, lost=tuple(lost))
 
 
 def _read_matrix(path: Path, side: int) -> np.ndarray:

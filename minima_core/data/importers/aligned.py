@@ -17,7 +17,7 @@ import numpy as np
 from minima_core.data.datasets._layout import scene_names
 from minima_core.data.datasets.photos import VIEWS_FILE, Photos, read_views, take
 from minima_core.data.importers.base import RAW, Importer, Skipped, inside
-from minima_core.data.importers.photos import ViewSettings
+from minima_core.data.importers.photos import NOT_TAKEN, ViewSettings, not_taken
 from minima_core.data.index import Scene, index_digest
 from minima_core.data.shards import Shard, write_shard
 from minima_core.errors import DataError
@@ -95,7 +95,16 @@ class Aligned(Importer):
 
     def prepare(self, out: Path, *, workers: int = 1) -> None:
         """Take the views of all photographs that have a partner."""
-        self._views.prepare(out / RAW, workers=workers)
+        views, rgb = self._views, self._folders[RGB]
+        alone = set(self._partners[RGB]) - {_key(path, rgb) for path in views.files()}
+        self.left_out.add("rgb image without a partner", [self._partners[RGB][key].name for key in sorted(alone)])
+        for name, found in self._partners.items():
+            self.left_out.add(
+                f"{name} image without an rgb one",
+                [found[key].name for key in sorted(set(found) - set(self._partners[RGB]))],
+            )
+        views.prepare(out / RAW, workers=workers)
+        self.left_out.add(NOT_TAKEN, sorted(not_taken(views, out / RAW)))
 
     def names(self, out: Path) -> list[str]:
         """Return the names of the scenes."""

@@ -77,6 +77,7 @@ class Importer(ABC):
         self.licence = params.licence
         self.images = images
         self.seed = seed
+        self.left_out = Skipped()  # by prepare
 
     @property
     def root(self) -> Path | None:

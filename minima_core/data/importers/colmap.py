@@ -137,7 +137,9 @@ class Colmap(Importer):
             home = home or model
             depths = next((home / d for d in ("stereo/depth_maps", "depths", "depth") if (home / d).is_dir()), None)
             if images is None or depths is None:
-                logger.warning("%s is left out: no %s for it", model, "images" if images is None else "depth maps")
+                lack = "images" if images is None else "depth maps"
+                logger.warning("%s is left out: no %s for it", model, lack)
+                self.left_out.add(f"model without {lack}", [str(model.relative_to(self.source))])
                 continue
             found += 1
             names[home] = names.get(home, -1) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -11,6 +12,8 @@ from minima_core.data.datasets._layout import scene_names
 from minima_core.data.datasets.photos import VIEWS_FILE, Photos, read_views
 from minima_core.data.importers.base import RAW, Importer, Settings, Skipped
 from minima_core.data.index import Scene
+
+NOT_TAKEN = "photograph that is a copy of another, or has too little texture for two views"
 
 
 class ViewSettings(Settings):
@@ -50,6 +53,7 @@ class PhotoFolder(Importer):
     def prepare(self, out: Path, *, workers: int = 1) -> None:
         """Take the views of all photographs."""
         self.views.prepare(out / RAW, workers=workers)
+        self.left_out.add(NOT_TAKEN, sorted(not_taken(self.views, out / RAW)))
 
     def names(self, out: Path) -> list[str]:
         """Return the names of the scenes."""
@@ -58,3 +62,12 @@ class PhotoFolder(Importer):
     def scene(self, out: Path, name: str, skipped: Skipped, *, workers: int = 1) -> Scene | None:  # noqa: ARG002
         """Return a scene with all pairs of views of one photograph."""
         return read_views(out / RAW, name, self.views.settings)
+
+
+def not_taken(photos: Photos, raw: Path) -> set[str]:
+    """Return the photographs, relative to their folder, that ``raw`` holds no views of."""
+    scenes = [
+        json.loads((raw / name / VIEWS_FILE).read_text(encoding="utf-8")) for name in scene_names(raw, VIEWS_FILE)
+    ]
+    taken = {record["file"] for scene in scenes for record in scene["photos"].values()}
+    return {str(path.relative_to(photos.folder)) for path in photos.files()} - taken

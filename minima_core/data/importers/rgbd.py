@@ -9,7 +9,7 @@ from pydantic import Field
 
 from minima_core.data.datasets._frames import sequences
 from minima_core.data.datasets._layout import CAMERAS, posed_scene, scene_names
-from minima_core.data.datasets.rgbd import bring_sequences
+from minima_core.data.datasets.rgbd import bring_sequences, split_in_time
 from minima_core.data.importers.base import RAW, Importer, Settings, Skipped
 from minima_core.data.index import Scene
 
@@ -35,6 +35,13 @@ class RgbdFrames(Importer):
         """Convert all frames."""
         p = self.settings
         found = sequences(self.source, setting="give the folder of the frames with --source", every=p.every)
+        for sequence in found:
+            self.left_out.add("frame without depth or pose", [f"{sequence.name}: {name}" for name in sequence.lost])
+            taken = split_in_time(sequence, p.validation_share, p.gap)
+            between = sequence.frames[len(taken["train"]) : -len(taken["val"])]
+            self.left_out.add(
+                "frame in the gap between training and validation", [str(frame.colour) for frame in between]
+            )
         bring_sequences(found, out / RAW, validation_share=p.validation_share, gap=p.gap, workers=workers)
 
     def names(self, out: Path) -> list[str]:

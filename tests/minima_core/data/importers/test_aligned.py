@@ -62,7 +62,10 @@ def test_the_manifest_says_where_the_modality_is_from(tmp_path, source):
 def test_a_partner_of_another_shape_is_left_out_and_listed(tmp_path, source):
     write_image(source / "infrared/train/002.jpg", negative(photo(2))[:, :150])
     report = build_index("aligned", source, tmp_path / "out", settings=SETTINGS)
-    assert {one.reason: one.first for one in report.skipped} == {"infrared partner of another shape": ["train/002.png"]}
+    assert {one.reason: one.first for one in report.skipped} == {
+        "infrared partner of another shape": ["train/002.png"],
+        "rgb image without a partner": ["alone.png"],
+    }
     failed = ModalityManifest.load(tmp_path / "out/modalities/infrared").failed
     assert len(failed) == 3 and set(failed.values()) == {"has no partner"}
 

@@ -104,6 +104,21 @@ def test_every_layout_gives_the_same_scene(tmp_path, layout):
     assert pair.view1.depth.shape == (H, W)
 
 
+@pytest.mark.parametrize(
+    ("layout", "lost"),
+    [("7-Scenes", None), ("TUM", "rgb/late.png"), ("ScanNet", f"{FRAMES}.jpg")],
+)
+def test_the_report_counts_the_frames_that_are_not_taken(tmp_path, layout, lost):
+    LAYOUTS[layout](tmp_path / "frames")
+    report = build_index("rgbd", tmp_path / "frames", tmp_path / "out", settings={"gap": 2, "overlap": [0.1, 1]})
+    skipped = {one.reason: (one.count, one.first) for one in report.skipped}
+    count, between = skipped.pop("frame in the gap between training and validation")
+    assert count == 2 and len(between) == 2
+    assert report.images + count == FRAMES
+    assert [count for count, _ in skipped.values()] == ([1] if lost else [])
+    assert not lost or skipped["frame without depth or pose"][1][0].endswith(lost)
+
+
 def test_every_nth_frame_can_be_taken(tmp_path):
     seven_scenes(tmp_path / "frames")
     report = build_index("rgbd", tmp_path / "frames", tmp_path / "out", settings={"every": 3, "gap": 0})
@@ -174,6 +189,15 @@ def test_a_folder_of_photographs_becomes_homography_pairs(tmp_path):
         smooth = cv2.resize(colour(k, (30, 20)), (300, 200), interpolation=cv2.INTER_CUBIC)
         write_image(tmp_path / f"photos/{k}.jpg", smooth)
     report = build_index("photos", tmp_path / "photos", tmp_path / "out", settings={"size": [96, 64], "views": 2})
-    assert report.images == 9 and set(report.splits) == {"train", "val"}
+    assert report.images == 9 and set(report.splits) == {"train", "val"} and not report.skipped
     source = PairSource(tmp_path / "out", tmp_path / "out/raw", None, split="train", names=[])
     assert source.load(0).H_0to1 is not None
+
+
+def test_photographs_that_give_no_views_are_counted(tmp_path):
+    for k in range(3):
+        smooth = cv2.resize(colour(k % 2, (30, 20)), (300, 200), interpolation=cv2.INTER_CUBIC)
+        write_image(tmp_path / f"photos/{k}.png", smooth)  # the last shows what the first does
+    report = build_index("photos", tmp_path / "photos", tmp_path / "out", settings={"size": [96, 64], "views": 2})
+    assert report.images == 6
+    assert [(one.count, one.first) for one in report.skipped] == [(1, ["2.png"])]
