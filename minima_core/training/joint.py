@@ -84,6 +84,7 @@ class JointTraining(Section):
     max_skipped: Annotated[int, Field(ge=0)]  # steps that may be lost to losses that are not finite
     precision: Literal["float32", "bfloat16"]  # of the networks' forward passes; weights and losses are float32
     threads: Annotated[int, Field(gt=0)]  # of torch; part of the result
+    learned_share: Annotated[float, Field(gt=0, le=1)]  # of the way from the teacher's weights to the trained ones
 
 
 @dataclass(frozen=True)
@@ -515,6 +516,21 @@ def fit_joint(
     matcher.load_state_dict(checkpoint.weights(scratch / _BEST))
     matcher.extractor.freeze()
     return Fitted.of(progress)
+
+
+def blend(matcher: nn.Module, teacher: nn.Module, share: float) -> None:
+    """Leave in ``matcher`` the weights that lie at ``share`` of the way from the teacher's to its own.
+
+    Fine-tuned weights forget some of what they started from; on the straight line between the two lie models that
+    are better than either at both (WiSE-FT, arXiv 2109.01903).
+    """
+    start, end = teacher.state_dict(), matcher.state_dict()
+    matcher.load_state_dict(
+        {
+            name: torch.lerp(start[name].to(tensor), tensor, share) if tensor.is_floating_point() else tensor
+            for name, tensor in end.items()
+        }
+    )
 
 
 def _generator(seed: int, step: int | str) -> torch.Generator:

@@ -28,4 +28,5 @@ JOINT = {
     "max_skipped": 0,
     "precision": "float32",
     "threads": 1,
+    "learned_share": 1.0,
 }

@@ -87,3 +87,12 @@ def test_other_matchers_are_refused(place, monkeypatch):
 def test_settings_are_those_of_the_parent(place):
     made()
     assert ModelCard.load(place / "model").params == SETTINGS
+
+
+def test_a_second_training_may_keep_the_first_teacher(place):
+    made("first")
+    made("taught", parent="first", teacher="parent")
+    made("alone", parent="first")
+    taught, alone = (ModelCard.load(place / name) for name in ("taught", "alone"))
+    assert taught.parent == alone.parent == ModelCard.load(place / "first").digest()
+    assert taught.weights_sha256 != alone.weights_sha256
