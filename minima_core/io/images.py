@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,11 +137,11 @@ def encode_palette_png(image: np.ndarray, palette: Sequence[tuple[int, int, int]
     """
     index = np.zeros(image.shape[:2], np.uint8)
     for k, colour in enumerate(palette[1:], start=1):
-        index[cv2.inRange(image, colour, colour) > 0] = k
+        index |= cv2.min(cv2.inRange(image, colour, colour), k)
     picture = Image.fromarray(index, "P")
     picture.putpalette([value for colour in palette for value in colour])
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=1, bits=2)
+    picture.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE, bits=2)
     return buffer.getvalue()
 
 

@@ -27,15 +27,19 @@ def tangents(image: np.ndarray, sigma: float, reduce: int = 1) -> tuple[np.ndarr
     H and W over ``reduce``, rounded up: the directions change slowly where ``sigma`` is wide.
     """
     height, width = image.shape[:2]
-    planes = image[..., None] if image.ndim == 2 else image
-    tensor: np.ndarray = np.zeros((height, width, 3), np.float32)
-    for plane in np.moveaxis(planes, -1, 0):
-        gx = cv2.Scharr(plane, cv2.CV_32F, 1, 0, scale=1 / 32, borderType=cv2.BORDER_REPLICATE)
-        gy = cv2.Scharr(plane, cv2.CV_32F, 0, 1, scale=1 / 32, borderType=cv2.BORDER_REPLICATE)
-        tensor += cv2.merge([gx * gx, gx * gy, gy * gy])
-    if reduce > 1:
-        tensor = cv2.resize(tensor, (-(-width // reduce), -(-height // reduce)), interpolation=cv2.INTER_AREA)
-    exx, exy, eyy = cv2.split(gaussian(tensor, sigma / reduce))
+    gx, gy = (
+        cv2.Scharr(image, cv2.CV_32F, *order, scale=1 / 32, borderType=cv2.BORDER_REPLICATE)
+        for order in ((1, 0), (0, 1))
+    )
+
+    def averaged(product: np.ndarray) -> np.ndarray:
+        if product.ndim == 3:
+            product = cv2.transform(product, np.ones((1, product.shape[2]), np.float32))
+        if reduce > 1:
+            product = cv2.resize(product, (-(-width // reduce), -(-height // reduce)), interpolation=cv2.INTER_AREA)
+        return gaussian(product, sigma / reduce)
+
+    exx, exy, eyy = averaged(gx * gx), averaged(gx * gy), averaged(gy * gy)
     angle = 0.5 * np.arctan2(2 * exy, exx - eyy) + np.float32(np.pi / 2)
     energy = exx + eyy
     spread = np.sqrt((exx - eyy) ** 2 + 4 * exy**2)
@@ -53,28 +57,30 @@ def along(values: np.ndarray, flow: np.ndarray, sigma: float, step: float = 1.0)
     pixels of ``values``.
     """
     height, width = values.shape
-    small = flow.shape[:2]
-    per_x, per_y = np.float32(small[1] / width), np.float32(small[0] / height)
-    ys, xs = np.indices((height, width), np.float32)
-    starts_y, starts_x = np.indices(small, np.float32)
+    per_x, per_y = np.float32(flow.shape[1] / width), np.float32(flow.shape[0] / height)
+    flow_x, flow_y = cv2.split(flow)
     total: np.ndarray = values.copy()
     weights = 1.0
     for sign in (1, -1):
-        away_x, away_y = np.zeros(small, np.float32), np.zeros(small, np.float32)
-        dx, dy = (np.float32(sign * step) * part for part in cv2.split(flow))
+        dx, dy = np.float32(sign * step) * flow_x, np.float32(sign * step) * flow_y
+        away_x, away_y = dx, dy
         for k in range(1, max(1, round(2 * sigma / step)) + 1):
             if k > 1:
-                at = starts_x + per_x * away_x, starts_y + per_y * away_y
-                nx, ny = cv2.split(cv2.remap(flow, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+                nx, ny = cv2.split(_displaced(flow, per_x * away_x, per_y * away_y))
                 turn = np.copysign(np.float32(step), nx * dx + ny * dy)  # a tangent has no sign
                 dx, dy = nx * turn, ny * turn
-            away_x, away_y = away_x + dx, away_y + dy
+                away_x, away_y = away_x + dx, away_y + dy
             x, y = (cv2.resize(away, (width, height), interpolation=cv2.INTER_NEAREST) for away in (away_x, away_y))
-            value = cv2.remap(values, x + xs, y + ys, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             weight = float(np.exp(-0.5 * (k * step / sigma) ** 2))
-            total = cv2.scaleAdd(value, weight, total)
+            total = cv2.scaleAdd(_displaced(values, x, y), weight, total)
             weights += weight
     return total / np.float32(weights)
+
+
+def _displaced(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return ``image`` as seen (x, y) pixels away from each of its pixels."""
+    how = cv2.INTER_LINEAR | cv2.WARP_RELATIVE_MAP
+    return cv2.remap(image, x, y, how, borderMode=cv2.BORDER_REPLICATE)
 
 
 def guided(values: np.ndarray, guide: np.ndarray, radius: int, epsilon: float) -> np.ndarray:

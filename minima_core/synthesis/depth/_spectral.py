@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 # ColorBrewer 2.0 (Apache-2.0), Spectral with 11 classes, far to near. 256 entries interpolated on the 0-255 scale and
@@ -40,6 +41,5 @@ def index(nearness: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def colour(nearness: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return (H, W, 3) uint8 RGB of (H, W) float32 ``nearness``; what is not ``known`` stays black."""
-    picture = spectral_r()[index(nearness, known)]
-    picture[~known] = 0
-    return picture
+    picture = cv2.LUT(cv2.merge([index(nearness, known)] * 3), spectral_r()[None])
+    return cv2.copyTo(picture, known.view(np.uint8))

@@ -55,7 +55,7 @@ def events(gray: np.ndarray, contrast: float, dx: int, dy: int) -> np.ndarray:
     falls short by more, white elsewhere and on the border of |dx|, |dy| pixels.
     """
     height, width = gray.shape
-    picture = np.full((height, width, 3), PAPER, np.uint8)
+    picture = np.full((height, width, 3), 255, np.uint8)  # paper
     x, y = abs(dx), abs(dy)
     if width <= 2 * x or height <= 2 * y:
         return picture

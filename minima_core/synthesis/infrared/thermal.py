@@ -71,7 +71,7 @@ class Thermal(Engine):
             "noise": round(noise, 4),
             "equalise": round(equalise, 3),
         }
-        return Rendition(np.repeat(picture[..., None], 3, axis=2), drawn)
+        return Rendition(cv2.merge([picture] * 3), drawn)
 
     def _surfaces(
         self, source: Source, weather: Weather, rng: np.random.Generator, *, known: bool

@@ -80,4 +80,4 @@ class Contrast(Engine):
             "blur": blur,
             "noise": noise,
         }
-        return Rendition(np.repeat(picture[..., None], 3, axis=2), drawn)
+        return Rendition(cv2.merge([picture] * 3), drawn)

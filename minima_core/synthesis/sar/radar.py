@@ -71,7 +71,7 @@ class Radar(Engine):
         seen *= speckle(seen.shape, looks=drawn["looks"], width=width, rng=rng)
         top = round(float(10 * np.log10(np.percentile(seen[::2, ::2], TOP))), 3)
         picture = compress(seen, top=top, dynamic=drawn["dynamic"])
-        return Rendition(np.repeat(picture[..., None], 3, axis=2), {**drawn, "top": top, "materials": materials})
+        return Rendition(cv2.merge([picture] * 3), {**drawn, "top": top, "materials": materials})
 
     def _scattered(self, source: Source, drawn: dict[str, float], rng: np.random.Generator) -> tuple[np.ndarray, bool]:
         """Return (H, W) float32 power that the scene sends back, and whether its materials are known."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -85,7 +86,7 @@ def to_gray(drawings: torch.Tensor) -> torch.Tensor:
 def stretched(drawing: np.ndarray, width: int, height: int) -> np.ndarray:
     """Return (height, width, 3) uint8 of an (S, S) drawing, three equal channels."""
     gray = np.array(Image.fromarray(drawing).resize((width, height), Image.Resampling.BICUBIC))
-    return np.repeat(gray[..., None], 3, axis=2)
+    return cv2.merge([gray] * 3)
 
 
 def _published(improved: bool, name: str) -> Generator:

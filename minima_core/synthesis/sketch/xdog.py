@@ -45,7 +45,7 @@ class XDoG(Engine):
             response = along(response, flow, params.flow * sigma)
         ink = np.tanh(np.maximum(response - params.threshold, 0) * params.sharpness)
         paper = np.clip(np.round(255 * (1 - ink)), 0, 255).astype(np.uint8)
-        return Rendition(np.repeat(paper[..., None], 3, axis=2))
+        return Rendition(cv2.merge([paper] * 3))
 
 
 def focused_response(gray: np.ndarray, sigma: float) -> np.ndarray:
