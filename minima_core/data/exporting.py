@@ -16,7 +16,7 @@ from minima_core.io.images import encode_jpeg, encode_png
 from minima_core.manifest import ModalityManifest, SceneEntry, SceneManifest, Split
 from minima_core.parallel import map_jobs
 
-MAGIC = {".jpg": b"\xff\xd8\xff", ".png": b"\x89PNG"}
+JPEG = b"\xff\xd8\xff"  # what such files begin with
 PNG_MODALITIES = frozenset({"event"})  # the loaders look for all others as .jpg
 
 
@@ -78,9 +78,14 @@ def _scene(
 
 
 def _write(folder: Path, path: str, shard: Shard, name: str) -> None:
-    """Write one image of a modality: its bytes where they have the loaders' format, else encoded as that."""
+    """Write one image of a modality in the loaders' format: a JPEG as it lies in the shard, all else encoded as that.
+
+    A PNG gets three channels, which RoMa's loader counts on; in a shard it may hold a palette or one.
+    """
     suffix = ".png" if folder.name in PNG_MODALITIES else ".jpg"
     data = shard.encoded(name)
-    if not data.startswith(MAGIC[suffix]):
-        data = (encode_png if suffix == ".png" else encode_jpeg)(shard.image(name))
+    if suffix == ".png":
+        data = encode_png(shard.image(name))
+    elif not data.startswith(JPEG):
+        data = encode_jpeg(shard.image(name))
     write_bytes(folder / PurePosixPath(path).with_suffix(suffix), data)

@@ -109,7 +109,7 @@ def _opened(file: Path | bytes, name: str) -> Iterator[Image.Image]:
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     image.load()
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode in {"I;16", "I;16B", "I;16L", "I"}:
         gray = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
         return np.repeat(((gray + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
@@ -122,12 +122,13 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         rgba = image.convert("RGBA")
         paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(paper, rgba)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def encode_png(image: np.ndarray) -> bytes:
     """Return (H, W, 3) or (H, W) uint8 as PNG bytes (lossless, the same bytes for the same pixels)."""
-    return _encode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    runs = cv2.IMWRITE_PNG_STRATEGY_RLE if image.ndim == 2 else cv2.IMWRITE_PNG_STRATEGY_DEFAULT  # of colours longer
+    return _encode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, runs])
 
 
 def encode_palette_png(image: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> bytes:
@@ -137,7 +138,7 @@ def encode_palette_png(image: np.ndarray, palette: Sequence[tuple[int, int, int]
     """
     index = np.zeros(image.shape[:2], np.uint8)
     for k, colour in enumerate(palette[1:], start=1):
-        index |= cv2.min(cv2.inRange(image, colour, colour), k)
+        index |= np.minimum(cv2.inRange(image, colour, colour), np.uint8(k))
     picture = Image.fromarray(index, "P")
     picture.putpalette([value for colour in palette for value in colour])
     buffer = io.BytesIO()

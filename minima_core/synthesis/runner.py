@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from minima_core import licences
 from minima_core.config import checked, digest
 from minima_core.data.index import index_digest, read_scene
@@ -141,10 +144,14 @@ def synthesise_index(
 
 
 def encode(image: Rendition, engine: Engine) -> bytes:
-    """Return a rendition's bytes in the engine's encoding."""
+    """Return a rendition's bytes in the engine's encoding; one channel stands for three equal ones in a PNG."""
+    if engine.encoding == "jpeg95":
+        return encode_jpeg(image.image, 95)
     if engine.palette:
         return encode_palette_png(image.image, engine.palette)
-    return encode_png(image.image) if engine.encoding == "png" else encode_jpeg(image.image, 95)
+    red, green, blue = cv2.split(image.image)
+    gray = np.array_equal(red, green) and np.array_equal(green, blue)
+    return encode_png(red if gray else image.image)
 
 
 def _part_paths(parts: Path, scene: str, items: list[Item]) -> list[Path]:

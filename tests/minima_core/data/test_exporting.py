@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from legacy_forms import write_files, write_loftr
+from PIL import Image
 from tiny_world import SCENES, World
 
 from minima_core import cli
@@ -116,6 +117,8 @@ def test_synthesised_images_lie_where_the_loaders_of_minima_look(tmp_path):
     written = tmp_path / "theirs/event" / Path(scene.image[2]).with_suffix(".png")
     with Shard(world.modalities / "event" / f"{scene.name}.h5") as shard:
         assert (read_image(written) == shard.image(scene.image_id(2))).all()
+    with Image.open(written) as picture:
+        assert picture.mode == "RGB"  # RoMa's loader converts nothing
     assert read_image(tmp_path / "theirs/infrared" / Path(scene.image[2]).with_suffix(".jpg")).shape == (144, 192, 3)
 
 

@@ -188,6 +188,13 @@ def test_a_palette_png_holds_the_same_picture_in_fewer_bytes():
     assert data == encode_palette_png(image.copy(), palette)
 
 
+def test_a_png_of_one_channel_is_read_like_that_of_three_equal_ones():
+    gray = np.tile(np.repeat(np.arange(0, 250, 10, dtype=np.uint8), 4), (30, 1))
+    one, three = encode_png(gray), encode_png(np.repeat(gray[..., None], 3, axis=2))
+    assert (decode(one) == decode(three)).all() and (read_image(one) == read_image(three)).all()
+    assert len(one) < len(three)
+
+
 @pytest.mark.parametrize("values", [np.linspace(-3, 8, 600).reshape(20, 30), np.full((4, 5), 2.5)])
 def test_raw_values_come_back_to_a_65535th_of_their_range(values):
     data, span = encode_raw(values.astype(np.float32))

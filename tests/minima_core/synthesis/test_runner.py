@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import threading
 import time
@@ -14,18 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from minima_core.data.index import Scene, index_digest, read_scene, write_scene
 from minima_core.data.shards import Shard
 from minima_core.errors import ConfigError, DataError
 from minima_core.io.atomic import UNFINISHED
 from minima_core.io.depth import write_depth
-from minima_core.io.images import read_image, write_image
+from minima_core.io.images import decode, read_image, write_image
 from minima_core.manifest import ModalityManifest, SceneEntry, SceneManifest
 from minima_core.parallel import Cluster
 from minima_core.synthesis import runner
-from minima_core.synthesis.base import MODALITIES, Source
-from minima_core.synthesis.runner import synthesise_index
+from minima_core.synthesis.base import MODALITIES, Rendition, Source
+from minima_core.synthesis.runner import encode, synthesise_index
 
 SIZE = (48, 36)
 
@@ -96,6 +98,15 @@ def test_a_shard_holds_what_the_engine_makes(world, engine):
     with Shard(world / "out" / "alpha.h5") as shard:
         assert (shard.image("alpha/009") == made.image).all()
         assert json.loads(shard.drawn("alpha/009")).items() >= made.drawn.items()
+
+
+def test_gray_pictures_of_a_png_engine_are_kept_in_one_channel(photo):
+    engine = MODALITIES.create("sketch", MODALITIES.settings("sketch"))
+    for image, channels in ((np.repeat(photo[..., :1], 3, axis=2), 1), (photo, 3)):
+        data = encode(Rendition(image), engine)
+        with Image.open(io.BytesIO(data)) as picture:
+            assert len(picture.getbands()) == channels
+        assert (decode(data) == image).all()
 
 
 @pytest.mark.parametrize("modality", MODALITIES.names())
