@@ -28,7 +28,10 @@ app.command()(report)
 
 Model = Annotated[
     str,
-    typer.Option(help="minima-lightglue, a published name (xfeat-lightglue), a model folder, or models:/NAME@ALIAS."),
+    typer.Option(
+        help="minima-lightglue, a published name (xfeat-lightglue), NAME=FILE for one with weights of yours, a model "
+        "folder, or models:/NAME@ALIAS."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 Keypoints = Annotated[int | None, typer.Option(help="Keypoints an image; the model's own number by default.")]

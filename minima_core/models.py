@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from minima_core import weights
 from minima_core.config import checked
 from minima_core.errors import ConfigError, DataError
 from minima_core.io.atomic import whole_folder
@@ -51,9 +52,22 @@ PUBLISHED_MODELS |= {
     "minima-roma": ("roma", {**_ROMA, "threshold": 0.05, "published": "minima"}),
 }
 PUBLISHED_MODELS["sift"] = ("sift", {"long_side": 1024, "max_keypoints": 2048, "ratio": 0.8})
+# the file of a published model's network, which NAME=FILE gives another for
+NETWORKS = {
+    "xfeat-lightglue": "xfeat-lighterglue.pt",
+    "aliked-lightglue": "aliked_lightglue.pth",
+    "disk-lightglue": "disk_lightglue.pth",
+    "superpoint-lightglue": "superpoint_lightglue.pth",
+    "minima-lightglue-superpoint": "minima_lightglue.pth",
+    "loftr": "outdoor_ds.ckpt",
+    "minima-loftr": "minima_loftr.ckpt",
+    "minima-eloftr": "minima_eloftr.ckpt",
+    "roma": "roma_outdoor.pth",
+    "minima-roma": "minima_roma.pth",
+}
 # ours, by scripts/train_release.py, shipped with the package; everybody may use it for anything
 RELEASED = {"minima-lightglue": Path(__file__).parent / "released" / "minima-lightglue"}
-_NAMES = f"{REGISTRY}NAME@ALIAS, or one of {', '.join(sorted([*RELEASED, *PUBLISHED_MODELS]))}"
+_NAMES = f"{REGISTRY}NAME@ALIAS, NAME=FILE, or one of {', '.join(sorted([*RELEASED, *PUBLISHED_MODELS]))}"
 Picture = str | Path | np.ndarray | torch.Tensor
 
 
@@ -124,7 +138,9 @@ def create(matcher: str, settings: Any, where: str) -> Matcher:
 
 
 def load_matcher(model: str | Path, device: str = "cpu") -> LoadedMatcher:
-    """Return a matcher by MODEL: a model folder, a released or published name, or ``models:/NAME@ALIAS`` of an MLflow registry.
+    """Return a matcher by MODEL: a model folder, a released or published name, or ``models:/NAME@ALIAS`` of MLflow.
+
+    ``NAME=FILE`` is a published model with the weights in a file of the user's, in the form of the published ones.
 
     Raises:
         ConfigError: if MODEL is none of these; names the closest published one.
@@ -134,11 +150,19 @@ def load_matcher(model: str | Path, device: str = "cpu") -> LoadedMatcher:
     name = str(model)
     if not name.strip():
         raise ConfigError(f"no MODEL was given; it is a folder with {ModelCard.FILE}, or {_NAMES}")
-    if name in PUBLISHED_MODELS:
-        plugin, settings = PUBLISHED_MODELS[name]
-        matcher = create(plugin, settings, name)
-        origin = matcher.load_published()
-        return LoadedMatcher(name, matcher.to(device).eval(), origin.licence.name)
+    published, with_file, file = name.partition("=")
+    if published in PUBLISHED_MODELS:
+        plugin, settings = PUBLISHED_MODELS[published]
+        matcher = create(plugin, settings, published)
+        if with_file:
+            if published not in NETWORKS:
+                raise ConfigError(f"{published} takes no file; those that do are {', '.join(sorted(NETWORKS))}")
+            with weights.given(NETWORKS[published], Path(file)):
+                matcher.load_published()
+            licence = "unknown"  # the file does not say
+        else:
+            licence = matcher.load_published().licence.name
+        return LoadedMatcher(name, matcher.to(device).eval(), licence)
     if name.startswith(REGISTRY):
         with TemporaryDirectory() as downloaded:
             matcher, card = read_model(_from_registry(name, Path(downloaded)), device)

