@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 
 from minima_core import weights
 from minima_core.errors import WeightsError
+from minima_core.types import Matches
 
 if TYPE_CHECKING:
     from minima_core.supervision.coarse import CoarseTargets
@@ -25,6 +26,31 @@ def gray(image: torch.Tensor) -> torch.Tensor:
     return torch.einsum("bchw,c->bhw", image, image.new_tensor(LUMA))[:, None]
 
 
+def match_alike(
+    match: Callable[[torch.Tensor, torch.Tensor], list[Matches]],
+    images0: Sequence[torch.Tensor],
+    images1: Sequence[torch.Tensor],
+) -> list[Matches]:
+    """Return the matches of pairs of (3, H, W) images; those of the same two sizes are given to ``match`` together.
+
+    What is padded to a common size is seen otherwise near its edges: a pair's matches would depend on the others.
+    """
+    sizes = [(image0.shape, image1.shape) for image0, image1 in zip(images0, images1, strict=True)]
+    matches = [Matches.empty()] * len(sizes)
+    for size in dict.fromkeys(sizes):
+        alike = [n for n, other in enumerate(sizes) if other == size]
+        both = (torch.stack([images[n] for n in alike]) for images in (images0, images1))
+        for n, found in zip(alike, match(*both), strict=True):
+            matches[n] = found
+    return matches
+
+
+def surest(scores: torch.Tensor, b_ids: torch.Tensor, number: int, pairs: int) -> list[torch.Tensor]:
+    """Return for each of ``pairs`` the indices of its matches, at most ``number``, the surest first."""
+    order = scores.argsort(descending=True, stable=True)
+    return [order[b_ids[order] == b][:number] for b in range(pairs)]
+
+
 def dual_softmax(
     tokens0: torch.Tensor, tokens1: torch.Tensor, mask0: torch.Tensor, mask1: torch.Tensor
 ) -> torch.Tensor:
@@ -34,7 +60,8 @@ def dual_softmax(
     """
     tokens0, tokens1 = (tokens.float() / tokens.shape[-1] ** 0.5 for tokens in (tokens0, tokens1))
     real = mask0[:, :, None] & mask1[:, None, :]
-    similarity = (tokens0 @ tokens1.mT / 0.1).masked_fill(~real, -1e9)
+    with torch.autocast(tokens0.device.type, enabled=False):
+        similarity = (tokens0 @ tokens1.mT / 0.1).masked_fill(~real, -1e9)
     # a row that is padding throughout is even, not zero
     return (similarity.softmax(1) * similarity.softmax(2)).masked_fill(~real, 0.0)
 

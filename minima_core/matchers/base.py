@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from minima_core.data.pairs import PairSource
     from minima_core.data.sampling import Item
 
+Precision = Literal["float32", "bfloat16", "float16"]
 FLAT = 1.5 / 255  # an image whose channels span less than this has no texture, only rounding
 
 
@@ -88,6 +90,7 @@ class Matcher(nn.Module, ABC):
     def __init__(self, params: Any) -> None:
         super().__init__()
         self.params = params
+        self.precision: Precision = "float32"  # in which two images are matched; weights and pixels are float32
         self._momentum: dict[str, float] = {}  # of batch statistics, as the networks were made
 
     def train(self, mode: bool = True) -> Self:
@@ -104,6 +107,18 @@ class Matcher(nn.Module, ABC):
                 # one over the number of the batch, in powers of two: torch.compile compiles anew for each value
                 norm.momentum = max(usual, 0.5 ** (batch.bit_length() - 1))
         return self
+
+    def compiled(self) -> list[nn.Module]:
+        """Return the parts of the networks that ``compile`` compiles; none, unless the matcher names some."""
+        return []
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Have torch.compile, which takes the arguments, compile the networks, for matching as for training.
+
+        It does so at the first use, and again for other sizes: minutes on a CPU.
+        """
+        for part in self.compiled():
+            part.compile(*args, **kwargs)
 
     @property
     def size_multiple(self) -> int:
@@ -125,10 +140,22 @@ class Matcher(nn.Module, ABC):
         Raises:
             DataError: if an image has another shape or is not finite.
         """
-        found0, found1 = (
-            self.extract(image, max_keypoints=max_keypoints, long_side=long_side) for image in (image0, image1)
-        )
-        return self.match_features(found0, found1)
+        return self.match_batch([(image0, image1)], max_keypoints=max_keypoints, long_side=long_side)[0]
+
+    def match_batch(
+        self,
+        pairs: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        *,
+        max_keypoints: int | None = None,
+        long_side: int | None = None,
+    ) -> list[Matches]:
+        """Match pairs of images of any sizes together; gives what ``match`` gives of each, but for rounding.
+
+        Raises:
+            DataError: as ``match``.
+        """
+        how = {"max_keypoints": max_keypoints, "long_side": long_side}
+        return self._match_extracted([(self.extract(i0, **how), self.extract(i1, **how)) for i0, i1 in pairs])
 
     @torch.inference_mode()
     def extract(
@@ -141,32 +168,38 @@ class Matcher(nn.Module, ABC):
         """
         if image.ndim != 3 or image.shape[0] != 3 or not bool(image.isfinite().all()):
             raise DataError(f"an image of shape (3, H, W) with finite values expected, not {tuple(image.shape)}")
-        device = next((p.device for p in self.parameters()), torch.device("cpu"))  # some have no weights
-        small, scale = resize(image.to(device), long_side or self.params.long_side, self.size_multiple)
+        small, scale = resize(image.to(_device(self)), long_side or self.params.long_side, self.size_multiple)
         number = max_keypoints or self.params.max_keypoints
         features = None if textureless(small) else self.eval()._extract(small, number)
         return Extracted(features, (1 / scale[0], 1 / scale[1]), (image.shape[-1], image.shape[-2]), number)
 
-    @torch.inference_mode()
     def match_features(self, found0: Extracted, found1: Extracted) -> Matches:
         """Match two extracted images; the result is that of ``match`` on the images."""
-        if found0.features is None or found1.features is None:
-            return Matches.empty()
-        found = self.eval()._match(found0.features, found1.features, found0.max_keypoints)
-        mkpts = []
-        for points, image in zip((found.mkpts0, found.mkpts1), (found0, found1), strict=True):
-            top = torch.tensor(image.size, dtype=torch.float32) - 1
-            points = rescale_points(points.float().cpu(), image.to_original)
-            mkpts.append(points.clamp(min=torch.zeros(2), max=top))
-        return Matches(mkpts[0], mkpts[1], found.scores.float().cpu())
+        return self._match_extracted([(found0, found1)])[0]
+
+    @torch.inference_mode()
+    def _match_extracted(self, pairs: Sequence[tuple[Extracted, Extracted]]) -> list[Matches]:
+        """Match pairs of extracted images that were asked for the same number of keypoints."""
+        matches = [Matches.empty()] * len(pairs)
+        textured = [n for n, pair in enumerate(pairs) if all(image.features is not None for image in pair)]
+        if textured:
+            features0, features1 = ([pairs[n][side].features for n in textured] for side in (0, 1))
+            with computing_in(self.precision, _device(self)):
+                found = self.eval()._match(features0, features1, pairs[0][0].max_keypoints)
+            for n, some in zip(textured, found, strict=True):
+                matches[n] = _in_originals(some, *pairs[n])
+        return matches
 
     def _extract(self, image: torch.Tensor, max_keypoints: int) -> Any:  # noqa: ARG002 (for those that need it)
         """Return what the matcher makes of one resized image alone; by default nothing: the image."""
         return image
 
     @abstractmethod
-    def _match(self, features0: Any, features1: Any, max_keypoints: int) -> Matches:
-        """Match what ``_extract`` returned for two images; pixels of the resized images."""
+    def _match(self, features0: Sequence[Any], features1: Sequence[Any], max_keypoints: int) -> list[Matches]:
+        """Match pairs of what ``_extract`` returned; pixels of the resized images.
+
+        What one pair gives does not depend, but for rounding, on the others.
+        """
 
     @abstractmethod
     def terms(self) -> Licence:
@@ -202,6 +235,24 @@ class Matcher(nn.Module, ABC):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the trainable parameters by the names under which ``optimiser.lr`` gives their learning rates."""
         return {"all": self.trainable()}
+
+
+def computing_in(precision: Precision, device: torch.device) -> torch.autocast:
+    """Return the context in which networks with float32 weights compute in ``precision``."""
+    return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
+
+
+def _device(matcher: Matcher) -> torch.device:
+    return next((p.device for p in matcher.parameters()), torch.device("cpu"))  # some have no weights
+
+
+def _in_originals(found: Matches, image0: Extracted, image1: Extracted) -> Matches:
+    """Return matches in pixels of the resized images in those of the originals, none outside, on the CPU."""
+    mkpts = []
+    for points, image in ((found.mkpts0, image0), (found.mkpts1, image1)):
+        top = torch.tensor(image.size, dtype=torch.float32) - 1
+        mkpts.append(rescale_points(points.float().cpu(), image.to_original).clamp(min=torch.zeros(2), max=top))
+    return Matches(mkpts[0], mkpts[1], found.scores.float().cpu())
 
 
 def textureless(image: torch.Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -55,7 +56,10 @@ class Sift(Matcher):
             return Found(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
         return Found(np.array([k.pt for k in kpts], np.float32), desc)
 
-    def _match(self, found0: Found, found1: Found, max_keypoints: int) -> Matches:  # noqa: ARG002 (see _extract)
+    def _match(self, found0: Sequence[Found], found1: Sequence[Found], max_keypoints: int) -> list[Matches]:  # noqa: ARG002 (see _extract)
+        return [self._match_pair(*pair) for pair in zip(found0, found1, strict=True)]
+
+    def _match_pair(self, found0: Found, found1: Found) -> Matches:
         if min(len(found0.kpts), len(found1.kpts)) < 2:  # there is no second best
             return Matches.empty()
         nearest = cv2.BFMatcher().knnMatch(found0.desc, found1.desc, k=2)

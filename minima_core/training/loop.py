@@ -12,11 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -25,7 +24,7 @@ from minima_core.config import Section
 from minima_core.data.sampling import Item, PairSampling, batches
 from minima_core.errors import TrainingError
 from minima_core.io.weights import save_weights
-from minima_core.matchers.base import Losses, Matcher, TrainingData
+from minima_core.matchers.base import Losses, Matcher, Precision, TrainingData, computing_in
 from minima_core.progress import track
 from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
@@ -43,7 +42,7 @@ class TrainingParams(Section):
     batch: Annotated[int, Field(gt=0)]  # pairs a step, over all devices
     micro_batch: Annotated[int, Field(gt=0)]  # of these, how many a process computes on at a time
     max_keypoints: Annotated[int, Field(gt=0)]  # of an image in training; may be fewer than at inference
-    precision: Literal["float32", "bfloat16", "float16"]  # of the forward pass; weights are float32
+    precision: Precision  # of the forward pass; weights are float32
     compile: bool  # by torch.compile
     optimiser: Optimiser
     schedule: Schedule
@@ -62,7 +61,6 @@ class _Run:
     """What the parts of a training share."""
 
     matcher: Matcher
-    loss: Callable[[Any], Losses]
     optimiser: torch.optim.Optimizer
     average: Average
     progress: Progress
@@ -70,6 +68,11 @@ class _Run:
     group: Group
     tracker: Tracker
     scratch: Path
+
+    @property
+    def device(self) -> torch.device:
+        """Where the matcher's weights are."""
+        return next(self.matcher.parameters()).device
 
     def log(self, values: Mapping[str, float]) -> None:
         self.progress.log(values, self.progress.step)
@@ -115,8 +118,9 @@ def fit(
         average = Average(matcher, params.ema)
         found = resume(scratch, optimiser, average.load)
         progress = found or Progress(scale=FIRST_SCALE if params.precision == "float16" else 1.0)
-        loss = torch.compile(matcher.loss) if params.compile else matcher.loss
-        run = _Run(matcher, loss, optimiser, average, progress, params, group(), tracker, scratch)
+        if params.compile:
+            matcher.compile()
+        run = _Run(matcher, optimiser, average, progress, params, group(), tracker, scratch)
         run.group.wait()  # until all have looked for a checkpoint
         if found is None:
             _validate(run, validation)
@@ -170,8 +174,8 @@ def _step(run: _Run, parts: list[tuple[float, Any]]) -> None:
     run.optimiser.zero_grad(set_to_none=True)
     sums: dict[str, float] = {}
     for share, batch in parts:
-        with _precision(run.matcher, params):
-            losses = run.loss(batch)
+        with computing_in(params.precision, run.device):
+            losses = run.matcher.loss(batch)
         torch.autograd.backward(losses.total * (share * progress.scale))
         _add(sums, "train/", losses, share)
     sums = run.group.total(sums)
@@ -195,13 +199,6 @@ def _step(run: _Run, parts: list[tuple[float, Any]]) -> None:
     run.average.update()
     if progress.step % LOG_EVERY == 0:
         run.log({"train/loss": sums["train/loss"], "train/lr": lr, "train/norm": norm, **sums})
-
-
-def _precision(matcher: Matcher, params: TrainingParams) -> AbstractContextManager[object]:
-    """Return the context in which the forward pass is computed in the precision asked for."""
-    if params.precision == "float32":
-        return nullcontext()
-    return torch.autocast(next(matcher.parameters()).device.type, getattr(torch, params.precision))
 
 
 def _add(sums: dict[str, float], prefix: str, losses: Losses, weight: float) -> None:
@@ -236,8 +233,8 @@ def _evaluate(run: _Run, data: TrainingData, items: list[Item]) -> dict[str, flo
     mine, size = run.group.share(items), run.params.micro_batch
     for start in range(0, len(mine), size):
         some = mine[start : start + size]
-        with _precision(run.matcher, run.params):
-            losses = run.loss(data.collate([data.sample(item) for item in some]))
+        with computing_in(run.params.precision, run.device):
+            losses = run.matcher.loss(data.collate([data.sample(item) for item in some]))
         _add(sums, "val/", losses, len(some))
     return {name: value / len(items) for name, value in run.group.total(sums).items()}
 

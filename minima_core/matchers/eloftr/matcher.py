@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 from torch.nn import functional as F
 
 from minima_core import weights
 from minima_core.errors import WeightsError
 from minima_core.geometry.cells import CELL, cell_points
 from minima_core.licences import Licence
-from minima_core.matchers._semidense import gray, load_strictly, mutual_matches, recall, to_refine, unwrapped
+from minima_core.matchers._semidense import (
+    gray,
+    load_strictly,
+    match_alike,
+    mutual_matches,
+    recall,
+    surest,
+    to_refine,
+    unwrapped,
+)
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.matchers.eloftr.network import (
     MULTIPLE,
@@ -85,25 +97,37 @@ class EfficientLoFTR(Matcher):
             return PUBLISHED[MINIMA_FILE].licence
         return REPOSITORIES[REPOSITORY].licence
 
-    def _match(self, image0: torch.Tensor, image1: torch.Tensor, max_keypoints: int) -> Matches:
-        dtype = next(self.network.parameters()).dtype
-        h, w = (max(sides) for sides in zip(image0.shape[1:], image1.shape[1:], strict=True))
-        padded = [F.pad(gray(i[None]).to(dtype), (0, w - i.shape[2], 0, h - i.shape[1])) for i in (image0, image1)]
-        masks = [_area(image, h, w) for image in (image0, image1)]
-        coarse = match_cells(self.network, *padded, *(mask.flatten(1) for mask in masks))
+    def _match(
+        self, images0: Sequence[torch.Tensor], images1: Sequence[torch.Tensor], max_keypoints: int
+    ) -> list[Matches]:
+        return match_alike(partial(self._match_alike, max_keypoints), images0, images1)
+
+    def _match_alike(self, max_keypoints: int, image0: torch.Tensor, image1: torch.Tensor) -> list[Matches]:
+        """Match (B, 3, H, W) images; both sides are padded to one size."""
+        h, w = (max(sides) for sides in zip(image0.shape[2:], image1.shape[2:], strict=True))
+        padded = [F.pad(gray(i), (0, w - i.shape[3], 0, h - i.shape[2])) for i in (image0, image1)]
+        masks = [_area(image, h, w).flatten(1).expand(len(image), -1) for image in (image0, image1)]
+        coarse = match_cells(self.network, *padded, *masks)
         ids, scores = mutual_matches(coarse.confidence, self.params.threshold)
         inner0, inner1 = (_area(image, h, w, BORDER).flatten() for image in (image0, image1))
         allowed = torch.where(inner0[ids[1]] & inner1[ids[2]])[0]
-        kept = allowed[scores[allowed].argsort(descending=True, stable=True)][:max_keypoints]
-        if not len(kept):
-            return Matches.empty()
-        b_ids, i_ids, j_ids = (part[kept] for part in ids)
+        kept = surest(scores[allowed], ids[0][allowed], max_keypoints, len(image0))
+        numbers = [len(some) for some in kept]
+        b_ids, i_ids, j_ids, scores = (part[allowed[torch.cat(kept)]] for part in (*ids, scores))
+        if not len(b_ids):
+            return [Matches.empty()] * len(image0)
         fine = refine(self.network, coarse, (b_ids, i_ids, j_ids))
         pixel0, pixel1 = best_pixels(fine)
         points = cell_points(h // CELL, w // CELL, image0.device)
-        part = subpixel(fine, torch.arange(len(kept), device=kept.device), pixel0, pixel1)
+        part = subpixel(fine, torch.arange(len(b_ids), device=b_ids.device), pixel0, pixel1)
         mkpts0, mkpts1 = points[i_ids] + pixel_offset(pixel0), points[j_ids] + pixel_offset(pixel1) + part
-        return Matches(mkpts0, mkpts1, scores[kept])
+        of_pairs = zip(*(torch.split(values, numbers) for values in (mkpts0, mkpts1, scores)), strict=True)
+        return [Matches(*found) for found in of_pairs]
+
+    def compiled(self) -> list[nn.Module]:
+        """Return the backbone with the transformer."""
+        network: Any = self.network  # its parts have no types
+        return [network.efficientloftr]
 
     def training_data(
         self,
@@ -136,7 +160,7 @@ class EfficientLoFTR(Matcher):
 
 
 def _area(image: torch.Tensor, h: int, w: int, border: int = 0) -> torch.Tensor:
-    """Return the (1, h / 8, w / 8) mask of the cells of (3, H, W) ``image`` that are ``border`` cells from its edge."""
+    """Return the (1, h / 8, w / 8) mask of (B, 3, H, W) images' cells that are ``border`` cells from the edge."""
     mask = torch.zeros(1, h // CELL, w // CELL, dtype=torch.bool, device=image.device)
-    mask[:, border : image.shape[1] // CELL - border, border : image.shape[2] // CELL - border] = True
+    mask[:, border : image.shape[2] // CELL - border, border : image.shape[3] // CELL - border] = True
     return mask

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
+from torch import nn
 
 from minima_core import licences, weights
 from minima_core.licences import Licence
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.matchers.lightglue import network
+from minima_core.matchers.lightglue.assignment import assign
 from minima_core.matchers.lightglue.extractors import EXTRACTORS, ExtractorName, Features
 from minima_core.matchers.lightglue.loss import deep_loss
-from minima_core.matchers.lightglue.network import FILES, Published, build, layers
+from minima_core.matchers.lightglue.network import FILES, Published, build, layers, stack
 from minima_core.published import PUBLISHED
 from minima_core.types import IGNORE, Matches
 
@@ -78,12 +81,24 @@ class LightGlue(Matcher):
     def _extract(self, image: torch.Tensor, max_keypoints: int) -> Features:
         return self.extractor.extract(image, max_keypoints)
 
-    def _match(self, found0: Features, found1: Features, max_keypoints: int) -> Matches:  # noqa: ARG002 (see _extract)
-        if not len(found0.scores) or not len(found1.scores):
-            return Matches.empty()
-        answer = self.network({"image0": _as_input(found0), "image1": _as_input(found1)})
-        i, j = answer["matches"][0].T
-        return Matches(found0.kpts[i], found1.kpts[j], answer["scores"][0])
+    def _match(self, found0: Sequence[Features], found1: Sequence[Features], max_keypoints: int) -> list[Matches]:  # noqa: ARG002 (see _extract)
+        points0, points1 = stack((found0, found1))
+        *_, states = layers(self.network, points0, points1)
+        last = assign(self.network.log_assignment[-1], *states, points0.mask, points1.mask)
+        found = last.mutual(self.params.filter_threshold)
+        real = points0.mask[found[:2]]  # padding has no partner but padding
+        b_ids, i, j, scores = (part[real] for part in found)
+        counts = b_ids.bincount(minlength=len(found0)).tolist()
+        by_pair = zip(*(torch.split(part, counts) for part in (i, j, scores)), strict=True)
+        return [
+            Matches(one.kpts[i], other.kpts[j], scores)
+            for one, other, (i, j, scores) in zip(found0, found1, by_pair, strict=True)
+        ]
+
+    def compiled(self) -> list[nn.Module]:
+        """Return the attention of every layer."""
+        transformers: Any = self.network.transformers  # its parts have no types
+        return [part for layer in transformers for part in (layer.self_attn, layer.cross_attn)]
 
     def training_data(self, pairs: PairSource, *, max_keypoints: int, cache: Path, workers: int) -> CachedPairs:
         """Return samples over cached features of the frozen extractor."""
@@ -119,11 +134,3 @@ class LightGlue(Matcher):
 def _provenance(*files: str) -> Provenance:
     terms = licences.combine(PUBLISHED[name].licence for name in files)
     return Provenance({name: PUBLISHED[name].sha256 for name in files}, terms)
-
-
-def _as_input(found: Features) -> dict[str, torch.Tensor]:
-    return {
-        "keypoints": found.kpts[None],
-        "descriptors": found.desc[None],
-        "image_size": torch.tensor([found.size], dtype=torch.float32, device=found.kpts.device),
-    }

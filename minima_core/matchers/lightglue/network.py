@@ -107,11 +107,11 @@ def _pad(side: Sequence[Features], length: int) -> Points:
     first = side[0]
     kpts = first.kpts.new_zeros(len(side), length, 2)
     desc = first.desc.new_zeros(len(side), length, first.desc.shape[1])
-    mask = torch.zeros(len(side), length, dtype=torch.bool)
+    mask = torch.zeros(len(side), length, dtype=torch.bool, device=kpts.device)
     for b, found in enumerate(side):
         n = len(found.scores)
         kpts[b, :n], desc[b, :n], mask[b, :n] = found.kpts, found.desc, True
-    return Points(kpts, desc, torch.tensor([found.size for found in side], dtype=kpts.dtype), mask)
+    return Points(kpts, desc, kpts.new_tensor([found.size for found in side]), mask)
 
 
 def layers(net: Any, points0: Points, points1: Points) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

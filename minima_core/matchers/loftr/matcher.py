@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from minima_core.errors import WeightsError
 from minima_core.geometry.cells import CELL
 from minima_core.geometry.coords import from_corner_origin
 from minima_core.licences import Licence
-from minima_core.matchers._semidense import gray, load_checkpoint, recall, to_refine
+from minima_core.matchers._semidense import gray, load_checkpoint, match_alike, recall, surest, to_refine
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.matchers.loftr.network import FINE, RADIUS, Positions, Size, build, match_cells, refine
 from minima_core.published import PUBLISHED
@@ -63,13 +65,22 @@ class LoFTR(Matcher):
         """Return the licence of the weights that ``published`` names."""
         return PUBLISHED[FILES[self.params.published]].licence
 
-    def _match(self, image0: torch.Tensor, image1: torch.Tensor, max_keypoints: int) -> Matches:
-        dtype = next(self.network.parameters()).dtype
-        found = self.network({"image0": gray(image0[None]).to(dtype), "image1": gray(image1[None]).to(dtype)})
-        kept = found["confidence"].argsort(descending=True, stable=True)[:max_keypoints]
-        # the cell (x, y) is the point (8x, 8y) counted from the corner, in the weights as in our supervision
-        mkpts0, mkpts1 = (from_corner_origin(found[f"keypoints{n}"][kept]) for n in (0, 1))
-        return Matches(mkpts0, mkpts1, found["confidence"][kept])
+    def _match(
+        self, images0: Sequence[torch.Tensor], images1: Sequence[torch.Tensor], max_keypoints: int
+    ) -> list[Matches]:
+        def match(image0: torch.Tensor, image1: torch.Tensor) -> list[Matches]:
+            found = self.network({"image0": gray(image0), "image1": gray(image1)})
+            # the cell (x, y) is the point (8x, 8y) counted from the corner, in the weights as in our supervision
+            mkpts0, mkpts1 = (from_corner_origin(found[f"keypoints{n}"]) for n in (0, 1))
+            scores = found["confidence"]
+            kept = surest(scores, found["batch_indexes"], max_keypoints, len(image0))
+            return [Matches(mkpts0[m], mkpts1[m], scores[m]) for m in kept]
+
+        return match_alike(match, images0, images1)
+
+    def compiled(self) -> list[nn.Module]:
+        """Return the backbone and both transformers."""
+        return [self.network.backbone, self.network.loftr_coarse, self.network.loftr_fine]
 
     def training_data(
         self,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import Field
+from torch import nn
 from torch.nn import functional as F
 
 from minima_core import licences, weights
@@ -74,32 +76,40 @@ class Roma(Matcher):
         _load(self.dino, DINO_FILE)
         return _provenance(DINO_FILE)
 
-    def _match(self, image0: torch.Tensor, image1: torch.Tensor, max_keypoints: int) -> Matches:
+    def _match(
+        self, images0: Sequence[torch.Tensor], images1: Sequence[torch.Tensor], max_keypoints: int
+    ) -> list[Matches]:
         coarse, fine = (
-            (stretch(image0, side)[0][None], stretch(image1, side)[0][None])
+            (_squares(images0, side), _squares(images1, side))
             for side in (self.params.coarse_side, self.params.fine_side)
         )
-        warp, certainty = self.dense(coarse, fine)
-        drawn = balanced_sample(warp, certainty, max_keypoints, self.params.threshold)
-        places0, places1 = (
-            from_corner_origin((places + 1) / 2 * places.new_tensor([image.shape[-1], image.shape[-2]]))
-            for places, image in ((warp[drawn, :2], image0), (warp[drawn, 2:], image1))
-        )
-        return Matches(places0, places1, certainty[drawn])
+        matches = []
+        for image0, image1, warp, certainty in zip(images0, images1, *self.dense(coarse, fine), strict=True):
+            drawn = balanced_sample(warp, certainty, max_keypoints, self.params.threshold)
+            places0, places1 = (
+                from_corner_origin((places + 1) / 2 * places.new_tensor([image.shape[-1], image.shape[-2]]))
+                for places, image in ((warp[drawn, :2], image0), (warp[drawn, 2:], image1))
+            )
+            matches.append(Matches(places0, places1, certainty[drawn]))
+        return matches
 
     def dense(
         self, coarse: tuple[torch.Tensor, torch.Tensor], fine: tuple[torch.Tensor, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (2 S², 4) places in both images, in [-1, 1], and (2 S²,) certainties: first image 0's pixels.
+        """Return (B, 2 S², 4) places in both images, in [-1, 1], and (B, 2 S²) certainties: first images 0's pixels.
 
         Args:
-            coarse: (1, 3, C, C) image 0 and image 1 that are matched.
-            fine: (1, 3, S, S) the same images, that refine the matches.
+            coarse: (B, 3, C, C) images 0 and images 1 that are matched.
+            fine: (B, 3, S, S) the same images, that refine the matches.
         """
         estimates = self.network(self.dino, *coarse, symmetric=True)
         refined = self.network.refine(*fine, estimates[1])[1]
         doubt = F.interpolate(estimates[16].certainty, fine[0].shape[-2:], mode="bilinear").clamp(max=0)
         return both_ways(Estimate(refined.flow, refined.certainty - DOUBT * doubt))
+
+    def compiled(self) -> list[nn.Module]:
+        """Return both backbones and the coarse decoder; of the refiners, each stride would be another network."""
+        return [self.dino, self.network.encoder["cnn"], self.network.decoder.embedding_decoder]
 
     def training_data(
         self,
@@ -124,7 +134,7 @@ class Roma(Matcher):
         total, parts = dense_loss(estimates, lambda size: dense_targets(batch, size))
         return Losses(total, {name: float(value.detach()) for name, value in parts.items()})
 
-    def groups(self) -> dict[str, list[torch.nn.Parameter]]:
+    def groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the backbone, which learns slowly, and the decoder."""
         return {
             "encoder": list(self.network.encoder.parameters()),
@@ -132,8 +142,12 @@ class Roma(Matcher):
         }
 
 
+def _squares(images: Sequence[torch.Tensor], side: int) -> torch.Tensor:
+    return torch.stack([stretch(image, side)[0] for image in images])
+
+
 def both_ways(estimate: Estimate) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (2 h w, 4) places in both images and (2 h w,) certainties of a (2, ...) estimate, one item a direction.
+    """Return (B, 2 h w, 4) places in both images and (B, 2 h w) certainties of a (2 B, ...) estimate, one way first.
 
     What lies outside the other image has no certainty.
     """
@@ -141,13 +155,13 @@ def both_ways(estimate: Estimate) -> tuple[torch.Tensor, torch.Tensor]:
     outside = (flow.abs() > 1).any(1)
     certainty = estimate.certainty[:, 0].sigmoid().masked_fill(outside, 0)
     h, w = flow.shape[-2:]
-    own = pixel_grid(h, w, flow.device)[0].flatten(1).T
-    there = flow.clamp(-1, 1).flatten(2).mT
-    warp = torch.cat([torch.cat([own, there[0]], 1), torch.cat([there[1], own], 1)])
-    return warp, certainty.flatten()
+    there, back = flow.clamp(-1, 1).flatten(2).mT.chunk(2)
+    own = pixel_grid(h, w, flow.device)[0].flatten(1).T.expand_as(there)
+    warp = torch.cat([torch.cat([own, there], 2), torch.cat([back, own], 2)], 1)
+    return warp, torch.cat(certainty.flatten(1).chunk(2), 1)
 
 
-def _load(module: torch.nn.Module, name: str) -> None:
+def _load(module: nn.Module, name: str) -> None:
     try:
         module.load_state_dict(weights.load(name))
     except RuntimeError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -110,16 +110,14 @@ class Network(nn.Module):
         With ``symmetric`` the other direction follows along the batch.
         """
         images = normalised(torch.cat([image0, image1]))
-        with half(self):
-            features = self.encoder["cnn"](images)
-            features[16] = dino(images)
+        features = self.encoder["cnn"](images)
+        features[16] = dino(images)
         return self.decoder(*_sides(features, symmetric), zoom=images.shape[-1] / TRAINED_SIDE)
 
     def refine(self, image0: torch.Tensor, image1: torch.Tensor, known: Estimate) -> dict[int, Estimate]:
         """Return stride -> estimate, in both directions, for larger images whose matches are known roughly."""
         images = normalised(torch.cat([image0, image1]))
-        with half(self):
-            features = self.encoder["cnn"](images)
+        features = self.encoder["cnn"](images)
         return self.decoder(*_sides(features, True), zoom=images.shape[-1] / TRAINED_SIDE, known=known)
 
 
@@ -170,8 +168,7 @@ class Decoder(nn.Module):
                 flow, certainty = (
                     F.interpolate(x.detach(), here0.shape[-2:], mode="bilinear") for x in (known.flow, known.certainty)
                 )
-            with half(self):
-                delta, delta_certainty = self.conv_refiner[str(stride)](here0, here1, flow, zoom)
+            delta, delta_certainty = self.conv_refiner[str(stride)](here0, here1, flow, zoom)
             flow = flow + delta * (stride / (REFINED * delta.new_tensor([w, h]).view(2, 1, 1)))
             known = Estimate(flow, certainty + delta_certainty, choice, choice_certainty)
             estimates[stride] = known
@@ -181,8 +178,7 @@ class Decoder(nn.Module):
         """Return (B, A², h, w) logits of the anchors and (B, 1, h, w) of the certainty from (B, C, h, w) features."""
         with full(features0):
             posterior = self.gps["16"](features0, features1)
-        with half(self):
-            choice, certainty = self.embedding_decoder(posterior, features0)
+        choice, certainty = self.embedding_decoder(posterior, features0)
         return choice, certainty
 
 
@@ -251,13 +247,6 @@ def normalised(image: torch.Tensor) -> torch.Tensor:
     """Return (B, 3, H, W) images in [0, 1] as the backbones expect them."""
     mean, deviation = (image.new_tensor(values).view(3, 1, 1) for values in (MEAN, DEVIATION))
     return (image - mean) / deviation
-
-
-def half(module: nn.Module) -> AbstractContextManager[object]:
-    """Return a context of half precision for matching on a GPU, as the original does; a training says its own."""
-    if module.training or not next(module.parameters()).is_cuda:
-        return nullcontext()
-    return torch.autocast("cuda", torch.float16)
 
 
 def full(tensor: torch.Tensor) -> AbstractContextManager[object]:

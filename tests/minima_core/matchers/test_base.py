@@ -20,7 +20,7 @@ class Brightest(Matcher):
         return torch.stack([order % image.shape[2], order // image.shape[2]], -1).float()
 
     def _match(self, features0, features1, max_keypoints):
-        return Matches(features0, features1, torch.ones(len(features0)))
+        return [Matches(i, j, torch.ones(len(i))) for i, j in zip(features0, features1, strict=True)]
 
     def terms(self):
         raise NotImplementedError
@@ -42,8 +42,8 @@ class Whole(Brightest):
         return Matcher._extract(self, image, max_keypoints)
 
     def _match(self, features0, features1, max_keypoints):
-        found = [Brightest._extract(self, image, max_keypoints) for image in (features0, features1)]
-        return Matches(*found, torch.ones(max_keypoints))
+        found = ([Brightest._extract(self, image, max_keypoints) for image in side] for side in (features0, features1))
+        return Brightest._match(self, *found, max_keypoints)
 
 
 def image(seed: int, size: tuple[int, int]) -> torch.Tensor:

@@ -103,11 +103,6 @@ def test_matches_of_images_of_two_sizes_lie_on_them():
     assert len(matcher().match(picture(), picture(), max_keypoints=2)) == 2
 
 
-def test_half_precision_matches():
-    found = matcher().to(torch.bfloat16).match(picture(), picture())
-    assert found.scores.dtype == torch.float32 and found.mkpts1.isfinite().all()
-
-
 def test_image_without_texture_has_no_matches():
     assert len(matcher().match(torch.full((3, 96, 96), 0.3), picture())) == 0
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from kornia.feature.lightglue import MatchAssignment
 
+from minima_core.matchers.lightglue.assignment import Assignment, assign
 from minima_core.matchers.lightglue.extractors import Features
-from minima_core.matchers.lightglue.loss import Assignment, assign, assignment_nll, confidence_loss, deep_loss
+from minima_core.matchers.lightglue.loss import assignment_nll, confidence_loss, deep_loss
 from minima_core.matchers.lightglue.network import build, layers, stack
 from minima_core.types import IGNORE, UNMATCHED
 

@@ -85,11 +85,6 @@ def test_positions_are_a_setting_that_weights_do_not_hold():
         assert net.network.pos_encoding.pe[0, 4, 0, 1].item() == pytest.approx(np.sin(2 * frequency), abs=1e-5)
 
 
-def test_half_precision_matches():
-    found = matcher().to(torch.bfloat16).match(picture(), picture())
-    assert found.scores.dtype == torch.float32 and found.mkpts1.isfinite().all()
-
-
 def test_image_without_texture_has_no_matches():
     assert len(matcher().match(torch.full((3, 96, 96), 0.3), picture())) == 0
 

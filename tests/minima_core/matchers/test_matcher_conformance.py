@@ -36,7 +36,7 @@ def matcher(name):
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.train().momentum = 1.0
     with torch.no_grad():
-        made._match(*(made._extract(picture(96, 128, seed), 60) for seed in (0, 1)), 60)
+        made._match(*([made._extract(picture(96, 128, seed), 60)] for seed in (0, 1)), 60)
     return made.eval()
 
 
@@ -83,6 +83,57 @@ def test_an_image_of_few_pixels_is_no_error(made):
     assert inside(found.mkpts0, (12, 12)).all()
 
 
+def test_a_batch_of_several_sizes_gives_what_each_pair_gives(made):
+    _, made = made
+    blank = torch.full((3, 96, 128), 0.4)
+    pairs = [
+        (picture(96, 128, 2), picture(96, 128, 2).roll(8, -1)),
+        (picture(120, 90, 3), picture(96, 128, 4)),
+        (blank, picture(96, 128)),
+        (picture(96, 128, 5), picture(96, 128, 5).roll(16, -1)),
+        (picture(12, 12, 6), picture(120, 90, 3)),
+    ]
+    together, alone = made.match_batch(pairs), [made.match(*pair) for pair in pairs]
+    assert len(together) == 5 and len(together[0]) > 0 and len(together[2]) == 0
+    for some, one in zip(together, alone, strict=True):
+        torch.testing.assert_close(some.mkpts0, one.mkpts0, atol=0.01, rtol=0)
+        torch.testing.assert_close(some.mkpts1, one.mkpts1, atol=0.01, rtol=0)
+        torch.testing.assert_close(some.scores, one.scores, atol=1e-3, rtol=0)
+    assert made.match_batch([]) == []
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_gives_close_matches(made, monkeypatch, precision):
+    """Close in pixels too, which lie further apart than one in bfloat16 beyond 256; ties of random weights break."""
+    _, made = made
+    pair, how = (picture(240, 320), picture(240, 320).roll(8, -1)), {"long_side": 320, "max_keypoints": 1000}
+    whole = made.match(*pair, **how)
+    monkeypatch.setattr(made, "precision", precision)
+    half = made.match(*pair, **how)
+    assert half.mkpts0.dtype == half.scores.dtype == torch.float32
+    ends, ends_half = (torch.cat([found.mkpts0, found.mkpts1], 1) for found in (whole, half))
+    assert (torch.cdist(ends_half, ends).amin(1) < 1).float().mean() > 0.6
+
+
+def test_compiling_changes_nothing_and_reaches_every_part_it_names(made, monkeypatch):
+    """Torch's compiler itself takes minutes; what it is asked to compile is called through what it returns."""
+    name, _ = made
+    fresh, pair = matcher(name), (picture(96, 128), picture(96, 128).roll(8, -1))
+    before = fresh.match(*pair)
+    called = []
+
+    def compiled(call, **options):
+        return lambda *given, **named: called.append((call.__self__, options)) or call(*given, **named)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    fresh.compile(dynamic=True)
+    after = fresh.match(*pair)
+    assert torch.equal(before.mkpts1, after.mkpts1) and torch.equal(before.scores, after.scores)
+    assert {id(part) for part, _ in called} == {id(part) for part in fresh.compiled()}
+    assert bool(called) == any(True for _ in fresh.parameters())  # SIFT has no network
+    assert all(options == {"dynamic": True} for _, options in called)
+
+
 # not of the others: in both LoFTRs image 1 attends to what image 0 has become, RoMa draws from its matches, and SIFT's
 # ratio of best and second best is image 0's
 def test_lightglue_has_swapped_matches_of_swapped_images():
@@ -101,6 +152,6 @@ def test_roma_warps_the_same_from_either_side():
         coarse, fine = ([picture(side, side, seed)[None] for seed in (0, 1)] for side in (112, 128))
         there, certain = made.dense((coarse[0], coarse[1]), (fine[0], fine[1]))
         back, certain_back = made.dense((coarse[1], coarse[0]), (fine[1], fine[0]))
-    half = len(there) // 2
-    torch.testing.assert_close(there[:half], back[half:].roll(2, 1), atol=1e-3, rtol=0)
-    torch.testing.assert_close(certain[half:], certain_back[:half], atol=1e-3, rtol=0)
+    half = there.shape[1] // 2
+    torch.testing.assert_close(there[:, :half], back[:, half:].roll(2, 2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(certain[:, half:], certain_back[:, :half], atol=1e-3, rtol=0)

@@ -118,7 +118,7 @@ def test_every_stride_gives_what_the_original_gives(matcher):
 def test_the_refined_warp_is_the_originals(matcher):
     warp, certainty = matcher.dense((picture(56, 1), picture(56, 2)), (picture(64, 3), picture(64, 4)))
     # the original lays both directions side by side
-    beside = [torch.cat(x.unflatten(0, (2, 64, 64)).unbind(), 1) for x in (warp, certainty)]
+    beside = [torch.cat(x[0].unflatten(0, (2, 64, 64)).unbind(), 1) for x in (warp, certainty)]
     assert_recorded(beside[0], "warp")
     assert_recorded(beside[1], "certainty")
 
