@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Self, cast
 
 from omegaconf import OmegaConf
@@ -24,7 +24,10 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
 class File(Section):
-    """A file of a source, for the folder ``into``; ``about`` and ``unpacked`` are bytes, roughly."""
+    """A file of a source, for the folder ``into``; ``about`` and ``unpacked`` are bytes, roughly.
+
+    Of an archive with ``top`` the folder of that name is taken, at whatever depth, and laid over what is there already.
+    """
 
     name: str
     urls: tuple[str, ...]
@@ -33,6 +36,7 @@ class File(Section):
     about: int = 0
     unpacked: int = 0
     into: str = ""
+    top: str = ""
 
     def remote(self, mirrors: Sequence[str] = ()) -> Remote:
         """Return the file at its official addresses, mirrors before them: folders, or addresses of folders, have it."""
@@ -142,14 +146,30 @@ def bring_files(name: str, files: Sequence[File], folder: Path, mirrors: Sequenc
     for file, remote in remotes.items():
         place = folder / file.into
         if file.name.endswith(ARCHIVES):
-            archives.append((fetch(remote, downloads()), place))
+            archives.append((fetch(remote, downloads()), place, file.top))
         elif (path := fetch(remote, place)).parent != place:
             place.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place / file.name)
-    for archive, place in archives:
-        unpack(archive, place)
-    for archive, _ in archives:
+    for archive, place, top in archives:
+        if top:
+            _lay_over(archive, place, top)
+        else:
+            unpack(archive, place)
+    for archive, *_ in archives:
         forget(archive)
+
+
+def _lay_over(archive: Path, folder: Path, top: str) -> None:
+    """Unpack the folder ``top`` of an archive into ``folder``, where another archive's may be already."""
+
+    def place(path: PurePosixPath) -> PurePosixPath | None:
+        return PurePosixPath(*path.parts[path.parts.index(top) :]) if top in path.parts[:-1] else None
+
+    scratch = folder / f".{archive.name}.whole"
+    if not unpack(archive, scratch, place) and not (scratch / top).is_dir():
+        raise DataError(f"{archive} holds no folder {top}; get it from another source")
+    shutil.copytree(scratch, folder, dirs_exist_ok=True)
+    shutil.rmtree(scratch)
 
 
 def downloads() -> Path:

@@ -7,6 +7,7 @@ import json
 import shutil
 import tarfile
 import threading
+import zipfile
 from collections import namedtuple
 
 import pytest
@@ -15,6 +16,7 @@ from minima_core import cli
 from minima_core.acquire import sources as module
 from minima_core.acquire.sources import File, Hub, Source, downloads, fetch_hub, fetch_source, source, sources
 from minima_core.errors import ConfigError, DataError
+from minima_core.evaluation.benchmarks.mmim import Mmim, categories
 from minima_core.licences import allows_commercial_use
 
 CONTENT = b"picture" * 500
@@ -78,6 +80,24 @@ def test_archives_of_the_same_names_go_into_folders_of_their_own(tmp_path):
     found = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png"))
     modalities = ("depth", "event", "infrared", "normal", "paint", "sketch")
     assert found == [f"{modality}/Undistorted_SfM/0015/images/a.png" for modality in modalities]
+
+
+def test_the_lists_of_mmim_lie_beside_its_images(tmp_path):
+    inner = "Multimodal_Image_Matching_Datasets/Medical/Retina"
+    database, minima = {f"db-master/{inner}/a.png": CONTENT, "db-master/code.m": b"x"}, {f"db/{inner}/list.json": b"{}"}
+    (tmp_path / "disk").mkdir()
+    for name, files in (("mmim.zip", database), ("mmim_lists.zip", minima)):
+        with zipfile.ZipFile(tmp_path / "disk" / name, "w") as zipped:
+            for path, content in files.items():
+                zipped.writestr(path, content)
+    out = fetch_source("mmim", tmp_path / "out", mirrors=[str(tmp_path / "disk")])
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert found == {f"{inner}/a.png", f"{inner}/list.json", "source.json"}
+    assert list(categories(Mmim(Mmim.Params(root=out)).root)) == ["Medical/Retina"]
+    with zipfile.ZipFile(tmp_path / "disk/mmim_lists.zip", "w") as zipped:
+        zipped.writestr("other/list.json", b"{}")
+    with pytest.raises(DataError, match=r"mmim_lists\.zip holds no folder Multimodal"):
+        fetch_source("mmim", tmp_path / "again", mirrors=[str(tmp_path / "disk")])
 
 
 def test_a_wrong_file_of_a_mirror_is_refused(tmp_path):
