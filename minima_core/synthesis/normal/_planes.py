@@ -44,11 +44,30 @@ def quantum(values: np.ndarray, known: np.ndarray) -> float:
 
 def _windows(values: np.ndarray, known: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (H, W, 3) plane coefficients and (H, W) residuals, float32, of the windows centred at each pixel."""
+    coefficients = np.empty((*values.shape, 3), np.float32)
+    residual = np.empty(values.shape, np.float32)
+    least = max(4, 0.5 * (2 * radius + 1) ** 2)
+    for start in range(0, len(values), STRIP):
+        rows = slice(start, start + STRIP)
+        coefficients[rows], residual[rows] = _planes(_sums(values, known, radius, rows), least, start)
+    return coefficients, residual
+
+
+def _sums(values: np.ndarray, known: np.ndarray, radius: int, rows: slice) -> list[np.ndarray]:
+    """Return sums over the known pixels of the windows of some rows: 1, x, y, xx, xy, yy, v, xv, yv and vv.
+
+    x and y count from a window's centre. Where nothing is unknown, the six without v are one row that holds for all.
+    """
+    top, end = rows.start - radius, rows.stop + radius
+    whole = top >= 0 and end <= len(values) and bool(known[top:end].all())
+    values, known = values[max(top, 0) : end], known[max(top, 0) : end]
+    rows = slice(rows.start - max(top, 0), rows.stop - max(top, 0))
     side = 2 * radius + 1
     offset = np.arange(-radius, radius + 1, dtype=np.float32)
     one, square = np.ones_like(offset), offset**2
     weight = known.astype(np.float32)
     held = values * weight  # float64
+    narrow = held.astype(np.float32)
 
     def total(data: np.ndarray) -> np.ndarray:
         return cv2.boxFilter(data, -1, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
@@ -56,22 +75,20 @@ def _windows(values: np.ndarray, known: np.ndarray, radius: int) -> tuple[np.nda
     def moment(data: np.ndarray, kernel_x: np.ndarray, kernel_y: np.ndarray) -> np.ndarray:
         return cv2.sepFilter2D(data, -1, kernel_x, kernel_y, borderType=cv2.BORDER_CONSTANT)
 
-    narrow = held.astype(np.float32)
-    shape = [moment(weight, *k) for k in ((offset, one), (one, offset), (square, one), (offset, offset), (one, square))]
-    slope = [moment(narrow, *k) for k in ((offset, one), (one, offset))]
-    sums = [total(weight), *shape, total(held), *slope, total(held * held)]
-    coefficients = np.empty((*values.shape, 3), np.float32)
-    residual = np.empty(values.shape, np.float32)
-    for start in range(0, len(values), STRIP):
-        rows = slice(start, start + STRIP)
-        coefficients[rows], residual[rows] = _planes([part[rows] for part in sums], max(4, 0.5 * side**2), start)
-    return coefficients, residual
+    if whole:
+        weight, of_shape = weight[:side], slice(radius, radius + 1)
+    else:
+        of_shape = rows
+    moments = ((offset, one), (one, offset), (square, one), (offset, offset), (one, square))
+    shape = [total(weight), *(moment(weight, *kernels) for kernels in moments)]
+    value = [total(held), *(moment(narrow, *kernels) for kernels in moments[:2]), total(held * held)]
+    return [part[of_shape] for part in shape] + [part[rows] for part in value]
 
 
 def _planes(sums: list[np.ndarray], least: float, top: int) -> tuple[np.ndarray, np.ndarray]:
     """Return coefficients and residuals of the windows of some rows, the first of which is ``top``.
 
-    ``sums`` over each window are of 1, x, y, xx, xy, yy, v, xv, yv and vv; one of fewer pixels than ``least`` has none.
+    ``sums`` are those of ``_sums``; a window of fewer pixels than ``least`` has no plane.
     """
     n, x, y, xx, xy, yy, exact, xv, yv, vv = sums
     with np.errstate(divide="ignore", invalid="ignore"):  # windows without enough pixels end as inf below
@@ -84,9 +101,9 @@ def _planes(sums: list[np.ndarray], least: float, top: int) -> tuple[np.ndarray,
         a = (sxv * syy - syv * sxy) * part
         b = (syv * sxx - sxv * sxy) * part
         residual = np.sqrt(np.maximum(spread - a * sxv - b * syv, 0) / np.maximum(n - 3, 1))
-        ys, xs = np.ogrid[np.float32(top) : top + n.shape[0], np.float32(0) : n.shape[1]]
+        ys, xs = np.ogrid[np.float32(top) : top + vv.shape[0], np.float32(0) : vv.shape[1]]
         c = mean_v - a * (mean_x + xs) - b * (mean_y + ys)
-    residual[n < least] = np.inf
+    np.copyto(residual, np.inf, where=n < least)
     return cv2.merge([a, b, c]), residual
 
 

@@ -56,7 +56,10 @@ def default_intrinsics(width: int, height: int) -> np.ndarray:
 
 def encode(normals: np.ndarray) -> np.ndarray:
     """Return (H, W, 3) float normals as uint8: -1 is 0, 0 is 127, 1 is 255 (truncated)."""
-    return ((normals.astype(np.float32) + 1) / 2 * 255).astype(np.uint8)
+    scaled = normals.astype(np.float32)
+    scaled += 1
+    scaled *= 127.5
+    return scaled.astype(np.uint8)
 
 
 def normals_of(depth: np.ndarray, K: np.ndarray, radii: tuple[int, ...]) -> np.ndarray:
@@ -70,4 +73,6 @@ def normals_of(depth: np.ndarray, K: np.ndarray, radii: tuple[int, ...]) -> np.n
     x, y, z = cv2.split(cv2.transform(fit_planes(inverse, known, radii), K.T))
     length = np.sqrt(x * x + y * y + z * z)
     scale = 1 / np.where(length > 0, length, 1)
-    return cv2.merge([x * scale, y * scale, z * scale])
+    for part in (x, y, z):
+        np.multiply(part, scale, out=part)
+    return cv2.merge([x, y, z])

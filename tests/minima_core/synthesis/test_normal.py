@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minima_core.synthesis.base import Source
-from minima_core.synthesis.normal._planes import quantum
+from minima_core.synthesis.normal._planes import fit_planes, quantum
 from minima_core.synthesis.normal.dataset import default_intrinsics, encode, normals_of
 
 K = np.array([[300.0, 0, 79.3], [0, 310.0, 61.7], [0, 0, 1]])
@@ -117,3 +117,13 @@ def test_unknown_intrinsics_are_assumed_and_recorded(engine):
     without = made.synthesise(Source("s/0", image, depth=np.full((30, 40), 2, np.float32)), seed=0, modality="normal")
     assert with_K.drawn["intrinsics"] == "data set"
     assert without.drawn["intrinsics"] == "60 degrees assumed"
+
+
+def test_rows_without_holes_come_out_as_they_do_beside_one():
+    values = 0.3 + np.random.default_rng(0).normal(0, 1e-3, (150, 90))
+    known = np.ones(values.shape, bool)
+    pierced = known.copy()
+    pierced[10::20, 3] = False  # a hole in every strip
+    whole, beside = (fit_planes(values, each, (2, 6)) for each in (known, pierced))
+    assert (whole[:, 20:] == beside[:, 20:]).all()
+    assert (whole[:, :20] != beside[:, :20]).any()
