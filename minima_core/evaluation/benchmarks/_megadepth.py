@@ -21,13 +21,14 @@ KEYS = ("image_paths", "intrinsics", "poses", "pair_infos")
 class Where(Section):
     """Where the data are."""
 
-    root: Path  # holds Undistorted_SfM/<scene>/images, itself or in test/
+    root: Path  # holds Undistorted_SfM/<scene>/images, itself or in test/, images/ or what an archive brought
     index: Path  # holds the five npz files
 
 
 def image_root(root: Path) -> Path:
-    """Return the folder that ``Undistorted_SfM`` lies in."""
-    return next((base for base in (root / "test", root / "images", root) if (base / IMAGES).is_dir()), root)
+    """Return the folder that ``Undistorted_SfM`` lies in, also where an archive brought folders of its own above it."""
+    places = (root / "test", root / "images", root, *sorted(root.glob("*/images")), *sorted(root.glob("*")))
+    return next((base for base in places if (base / IMAGES).is_dir()), root)
 
 
 def absent(where: Where, again: str) -> str:

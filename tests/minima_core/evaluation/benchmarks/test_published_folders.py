@@ -88,6 +88,14 @@ def test_a_pair_of_megadepth_has_the_pose_from_its_first_camera_to_its_second(me
     assert Prepared(tmp_path / "out").load(first).image0.shape == (3, 32, 48)
 
 
+@pytest.mark.parametrize("above", ["", "images", "megadepth1500", "megadepth1500/images"])
+def test_photographs_are_found_below_the_folders_of_an_archive(megadepth, tmp_path, above):
+    root = tmp_path / "root"
+    (root / above).mkdir(parents=True)
+    (megadepth["root"] / "test/Undistorted_SfM").rename(root / above / "Undistorted_SfM")
+    assert not prepare("megadepth_1500", tmp_path / "out", root=root, index=megadepth["index"]).skipped
+
+
 def test_the_list_decides_the_order_of_the_parts(megadepth, tmp_path):
     (megadepth["index"] / LIST).write_text("0015_0.1_0.3\n0022_0.1_0.3\n")
     prepare("megadepth_1500", tmp_path / "out", **plain(megadepth))
