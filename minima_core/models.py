@@ -51,6 +51,8 @@ PUBLISHED_MODELS |= {
     "roma": ("roma", {**_ROMA, "threshold": 0.05, "published": "outdoor"}),
     "minima-roma": ("roma", {**_ROMA, "threshold": 0.05, "published": "minima"}),
 }
+# 0.82 is its authors' own bound
+PUBLISHED_MODELS["xfeat"] = ("xfeat", {"long_side": 1024, "max_keypoints": 2048, "similarity": 0.82})
 PUBLISHED_MODELS["sift"] = ("sift", {"long_side": 1024, "max_keypoints": 2048, "ratio": 0.8})
 # the file of a published model's network, which NAME=FILE gives another for
 NETWORKS = {

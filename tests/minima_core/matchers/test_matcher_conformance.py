@@ -23,6 +23,7 @@ SMALL = {
     "fine_side": 128,
     "threshold": 0.001,
     "filter_threshold": 0.0,
+    "similarity": -1.0,
 }
 
 
