@@ -133,7 +133,7 @@ class Cluster:
             ray.init(
                 **where, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # a node that does not start in time is told by no narrower one
             raise MinimaError(
                 f"no Ray cluster at {self.address or 'this machine'}: {str(error).splitlines()[0]}; see execution.yaml"
             ) from None

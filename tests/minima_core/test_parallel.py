@@ -48,3 +48,14 @@ def test_an_absent_ray_cluster_is_one_line():
     pytest.importorskip("ray", reason="Ray is an extra: pip install 'minima-pipeline[ray]'")
     with pytest.raises(MinimaError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         Cluster("127.0.0.1:1", workers=1).map_jobs(square, [1], gpus=0, what="jobs")
+
+
+def test_a_machine_too_busy_to_start_ray_is_one_line(monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nSee the logs.")  # as Ray does
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(MinimaError, match=r"^no Ray cluster at this machine: The current node timed out .*yaml$"):
+        Cluster("", workers=1).begin()
