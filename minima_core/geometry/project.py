@@ -17,12 +17,13 @@ def sample_depth(depth: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     spec/training.md section 3.3).
     """
     size = (depth.shape[-1], depth.shape[-2])
-    holes = torch.where(depth > 0, depth, torch.full_like(depth, float("nan")))[:, None]
+    holes = torch.where(depth > 0, depth, torch.nan)[:, None]
     grid = to_grid(points, size)[:, None]
-    bilinear = F.grid_sample(holes, grid, mode="bilinear", align_corners=False)[:, 0, 0]
-    nearest = F.grid_sample(holes, grid, mode="nearest", align_corners=False)[:, 0, 0]
-    found = torch.where(bilinear.isfinite(), bilinear, nearest)
-    return torch.where(inside(points, size) & (found > 0), found, torch.full_like(found, float("nan")))
+    found = F.grid_sample(holes, grid, mode="bilinear", align_corners=False)[:, 0, 0]
+    if bool((unknown := ~found.isfinite()).any()):
+        nearest = F.grid_sample(holes, grid, mode="nearest", align_corners=False)[:, 0, 0]
+        found = torch.where(unknown, nearest, found)
+    return torch.where(inside(points, size) & (found > 0), found, torch.nan)
 
 
 def inside(points: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

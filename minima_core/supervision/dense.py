@@ -8,7 +8,7 @@ import torch
 
 from minima_core.data.image_pairs import ImageBatch
 from minima_core.geometry.coords import from_corner_origin, to_grid
-from minima_core.supervision.warp import warp
+from minima_core.supervision.warp import warp, warp_pixels
 
 FAR = 2.0  # in units of [-1, 1]; what lies further outside is moved here, where sums stay finite
 TOLERANCE = 0.05  # of the depth, by which a point may lie off the surface that image 1 sees
@@ -31,9 +31,12 @@ def dense_targets(batch: ImageBatch, size: tuple[int, int]) -> DenseTargets:
     """Return the labels of a grid of ``size`` = (w, h) cells."""
     side = batch.image0.shape[-1]
     w, h = size
-    ys, xs = ((torch.arange(n, device=batch.image0.device) + 0.5) * (side / n) for n in (h, w))
-    centres = from_corner_origin(torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)).reshape(1, -1, 2)
-    points1, known = warp(centres.expand(len(batch), -1, -1), batch, tolerance=TOLERANCE)
+    if size == (side, side):
+        points1, known = warp_pixels(batch, tolerance=TOLERANCE)
+    else:
+        ys, xs = ((torch.arange(n, device=batch.image0.device) + 0.5) * (side / n) for n in (h, w))
+        centres = from_corner_origin(torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)).reshape(1, -1, 2)
+        points1, known = warp(centres.expand(len(batch), -1, -1), batch, tolerance=TOLERANCE)
     return DenseTargets(
         to_grid(points1, (side, side)).clamp(-FAR, FAR).reshape(len(batch), h, w, 2),
         known.float().reshape(len(batch), h, w),

@@ -1,10 +1,13 @@
 """Where points of one image lie in the other, on scenes whose answer is known."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 
 from minima_core.data.image_pairs import ImageBatch
-from minima_core.supervision.warp import warp
+from minima_core.geometry.cells import grid_points
+from minima_core.supervision.warp import warp, warp_pixels
 
 S = 64
 K = torch.tensor([[80.0, 0, 32], [0, 80, 32], [0, 0, 1]])
@@ -61,3 +64,21 @@ def test_homography_there_and_back(angle):
     back, valid_back = warp(there, batch.swap())
     assert valid.all() and valid_back.all()
     torch.testing.assert_close(back, points, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("tolerance", [None, 0.05])
+def test_all_pixels_at_once_are_what_each_is(tolerance):
+    """In a batch of one pair with depth, with holes, and one with a homography, with padding."""
+    holed, near = plane(5.0), plane(5.0)
+    holed[20:30, 10:40], near[:, :20] = 0.0, 2.5
+    flat = scene(plane(0.0), plane(0.0), H=torch.tensor([[1.0, 0.1, 3], [0, 1, -5], [1e-4, 0, 1]]))
+    flat.mask1[:, 40:] = False
+    both = [scene(holed, near), flat]
+    batch = ImageBatch(*(torch.cat([getattr(one, f.name) for one in both]) for f in fields(ImageBatch)))
+    pixels = grid_points(S, S, step=1, origin=0.0, device="cpu").expand(2, -1, -1)
+    (found, valid), (expected, known) = (
+        warp_pixels(batch, tolerance=tolerance),
+        warp(pixels, batch, tolerance=tolerance),
+    )
+    assert torch.equal(valid, known) and 0.3 < valid.float().mean() < 0.9
+    torch.testing.assert_close(found[valid], expected[valid], atol=1e-4, rtol=0)
