@@ -51,9 +51,10 @@ def _seen(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what ``warp`` does, of points with (B, N) depth, NaN where unknown, of which ``shown0`` are on image 0."""
     planar = batch.planar[:, None, None]
-    points1, z1 = _through_depth(points0, depth0, batch)
-    if bool(planar.any()):
-        points1 = torch.where(planar, warp_homography(batch.H_0to1, points0), points1)
+    with torch.autocast(points0.device.type, enabled=False):  # a training's half precision is not for pixels
+        points1, z1 = _through_depth(points0, depth0, batch)
+        if bool(planar.any()):
+            points1 = torch.where(planar, warp_homography(batch.H_0to1, points0), points1)
     points1 = points1.nan_to_num(-1.0, -1.0, -1.0)
     nearest1 = _clamped(points1, batch.size1)
     valid = shown0 & _shown(points1, nearest1, batch.mask1, batch.size1)

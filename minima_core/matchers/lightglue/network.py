@@ -117,7 +117,8 @@ def _pad(side: Sequence[Features], length: int) -> Points:
 def layers(net: Any, points0: Points, points1: Points) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield the (B, M, D) and (B, N, D) states after each layer; padding changes nothing for the real keypoints."""
     desc0, desc1 = net.input_proj(points0.desc), net.input_proj(points1.desc)
-    code0, code1 = (net.posenc(_normalised(points)) for points in (points0, points1))
+    with torch.autocast(desc0.device.type, enabled=False):  # half precision is not for pixels
+        code0, code1 = (net.posenc(_normalised(points)) for points in (points0, points1))
     self0 = self1 = cross = None
     if not bool(points0.mask.all() and points1.mask.all()):  # attention without a mask is faster
         self0, self1, cross = (

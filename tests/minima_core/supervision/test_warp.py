@@ -82,3 +82,14 @@ def test_all_pixels_at_once_are_what_each_is(tolerance):
     )
     assert torch.equal(valid, known) and 0.3 < valid.float().mean() < 0.9
     torch.testing.assert_close(found[valid], expected[valid], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_labels_are_the_same_in_a_training_of_half_precision(precision):
+    turn = torch.tensor([[0.9, -0.1, 3], [0.1, 0.9, 5], [1e-4, 0, 1]])
+    for batch in (scene(plane(4.9), plane(4.9)), scene(plane(0.0), plane(0.0), H=turn)):
+        points = S * torch.rand(1, 200, 2, generator=torch.Generator().manual_seed(0))
+        expected, known = warp(points, batch)
+        with torch.autocast("cpu", precision):
+            found, valid = warp(points, batch)
+        assert torch.equal(found, expected) and torch.equal(valid, known)
