@@ -189,6 +189,26 @@ def test_files_arrays_and_tensors_are_the_same_picture(model, tmp_path):
     assert all(torch.equal(f.mkpts0, found[0].mkpts0) for f in found)
 
 
+def test_a_batch_gives_what_each_pair_of_pictures_gives(model):
+    page = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    loaded = load_matcher(model)
+    pairs = [(page, np.roll(page, 8, 1)), (page[:64], page), (np.full_like(page, 9), page)]
+    for found, (image0, image1) in zip(loaded.match_batch(pairs, max_keypoints=60), pairs, strict=True):
+        alone = loaded.match(image0, image1, max_keypoints=60)
+        torch.testing.assert_close(found.mkpts0, alone.mkpts0)
+        torch.testing.assert_close(found.scores, alone.scores, atol=1e-4, rtol=0)
+
+
+def test_precision_and_compilation_are_those_asked_for(model, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda call: compiled.append(call) or call)
+    assert load_matcher(model).matcher.precision == "float32" and compiled == []
+    assert load_matcher(model, precision="bfloat16", compiled=True).matcher.precision == "bfloat16"
+    assert len(compiled) > 0
+    with pytest.raises(ConfigError, match=r"'float61' is not in the precisions; did you mean 'float16'"):
+        load_matcher(model, precision="float61")
+
+
 def test_gray_array_is_repeated():
     assert as_tensor(texture(0)[..., 0]).shape == (3, 120, 160)
 
