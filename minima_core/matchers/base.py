@@ -11,11 +11,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from minima_core import licences
 from minima_core.config import Section
 from minima_core.errors import DataError
 from minima_core.geometry.coords import rescale_points
 from minima_core.licences import APACHE_2_0, Licence
 from minima_core.plugins import Plugins
+from minima_core.published import PUBLISHED
 from minima_core.types import Matches
 
 if TYPE_CHECKING:
@@ -42,6 +44,12 @@ class Provenance:
 
     source: dict[str, str]
     licence: Licence
+
+    @classmethod
+    def of(cls, *files: str) -> Self:
+        """Return where the published ``files`` come from, under their licences together."""
+        terms = licences.combine(PUBLISHED[name].licence for name in files)
+        return cls({name: PUBLISHED[name].sha256 for name in files}, terms)
 
 
 @dataclass(frozen=True)

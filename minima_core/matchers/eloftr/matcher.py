@@ -20,7 +20,6 @@ from minima_core.geometry.cells import CELL, cell_points
 from minima_core.licences import Licence
 from minima_core.matchers._semidense import (
     gray,
-    load_strictly,
     match_alike,
     mutual_matches,
     recall,
@@ -80,14 +79,14 @@ class EfficientLoFTR(Matcher):
         if self.params.size != "full":
             raise WeightsError(f"no weights of size {self.params.size} are published; set matcher.eloftr.size: full")
         if self.params.published == "minima":
-            load_strictly(self.network, convert(unwrapped(weights.load(MINIMA_FILE))), MINIMA_FILE)
-            return Provenance({MINIMA_FILE: PUBLISHED[MINIMA_FILE].sha256}, self.terms())
+            weights.load_strictly(self.network, convert(unwrapped(weights.load(MINIMA_FILE))), MINIMA_FILE)
+            return Provenance.of(MINIMA_FILE)
         path = weights.fetch_repository(REPOSITORY) / "model.safetensors"
         try:
             state = load_file(path)
         except (OSError, SafetensorError) as error:
             raise WeightsError(f"{path} cannot be read as weights: {error}; remove it") from None
-        load_strictly(self.network, state, str(path))
+        weights.load_strictly(self.network, state, str(path))
         entry = REPOSITORIES[REPOSITORY]
         return Provenance({f"{entry.repo}@{entry.revision}": ""}, self.terms())
 

@@ -16,7 +16,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from minima_core import weights
-from minima_core.errors import WeightsError
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Extractor(nn.Module, ABC):
         Raises:
             WeightsError: if they cannot be had.
         """
-        load_strictly(self.net, self._weights(weights.load(self.FILE)), self.FILE)
+        weights.load_strictly(self.net, self._weights(weights.load(self.FILE)), self.FILE)
 
     def _weights(self, published: Any) -> dict[str, torch.Tensor]:
         """Return the state dict inside the published file."""
@@ -187,14 +186,3 @@ class SuperPoint(Extractor):
 
 ExtractorName = Literal["xfeat", "aliked", "disk", "superpoint"]
 EXTRACTORS: dict[str, type[Extractor]] = {"xfeat": XFeat, "aliked": Aliked, "disk": Disk, "superpoint": SuperPoint}
-
-
-def load_strictly(net: nn.Module, state: dict[str, torch.Tensor], file: str) -> None:
-    """Load ``state`` into ``net``; a key too many or too few is an error, never a silent half-loaded network."""
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"{file} does not fit the network ({str(error).splitlines()[1].strip()}); replace the file, or "
-            "install kornia 0.9 and transformers 5"
-        ) from None

