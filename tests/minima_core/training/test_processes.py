@@ -9,23 +9,25 @@ from pathlib import Path
 
 import pytest
 import torch
+import train_once
 from line_matcher import main, run
+from plane_world import PlaneWorld, save_parent
 
 from minima_core.training.distributed import start_on_every_gpu
 
 ROOT = Path(__file__).parents[3]
 
 
-def train_on_two(out, batch):
+def run_on_two(*command):
+    """Run a module of tests/support as both processes of a group; they have to end well."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
     common = {"PYTHONPATH": path, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-m", "line_matcher", str(out), str(batch)]
+    command = [sys.executable, "-m", *map(str, command)]
     ranks = [subprocess.Popen(command, env=os.environ | common | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
     assert [process.wait(100) for process in ranks] == [0, 0]
-    return [json.loads((out / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
 def test_two_processes_are_one(tmp_path):
@@ -34,7 +36,8 @@ def test_two_processes_are_one(tmp_path):
     alone.mkdir()
     main(alone, batch)
     one = json.loads((alone / "0.json").read_text())
-    first, second = train_on_two(tmp_path, batch)
+    run_on_two("line_matcher", tmp_path, batch)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     for name in ("train/loss", "val/loss", "val/a"):
         assert [s for s, _ in first["curves"][name]] == [s for s, _ in one["curves"][name]]
         assert [v for _, v in first["curves"][name]] == pytest.approx([v for _, v in one["curves"][name]], rel=1e-4)
@@ -44,6 +47,22 @@ def test_two_processes_are_one(tmp_path):
     _, again = run(tmp_path / "scratch", batch=batch, micro_batch=2)  # one process takes up what two have done
     assert again.final["val/loss"] == pytest.approx(one["curves"]["val/loss"][-1][1], rel=1e-4)
     assert [p.name for p in sorted((tmp_path / "scratch").glob("step-*"))] == ["step-00000028", "step-00000030"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_network_as_one_would(tmp_path):
+    """LightGlue, whose features the leader alone computes; its pairs are padded otherwise, one by one."""
+    world = tmp_path / "world"
+    PlaneWorld(world).make()
+    save_parent(world / "parent")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    train_once.main(world, tmp_path / "one")
+    run_on_two("train_once", world, tmp_path / "two")
+    one, two = (json.loads((tmp_path / name / "result.json").read_text())["curves"] for name in ("one", "two"))
+    assert one.keys() == two.keys() and one["train/positive"][0][1] > 0
+    for name in ("train/loss", "val/loss"):
+        assert two[name] == [[step, pytest.approx(value, rel=1e-4)] for step, value in one[name]]
 
 
 def test_a_stage_starts_itself_on_every_gpu_but_once(monkeypatch):
