@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from minima_core import licences
 from minima_core.config import Section
-from minima_core.errors import DataError
+from minima_core.errors import ConfigError, DataError
 from minima_core.geometry.coords import rescale_points
 from minima_core.licences import APACHE_2_0, Licence
 from minima_core.plugins import Plugins
@@ -225,16 +225,27 @@ class Matcher(nn.Module, ABC):
         """Load the official weights of what training never changes; a matcher that freezes nothing has none."""
         return Provenance({}, APACHE_2_0)
 
-    @abstractmethod
-    def training_data(self, pairs: PairSource, *, max_keypoints: int, cache: Path, workers: int) -> TrainingData:
+    def training_data(self, pairs: PairSource, *, max_keypoints: int, cache: Path, workers: int) -> TrainingData:  # noqa: ARG002
         """Return training samples of ``pairs``.
 
         What is expensive and does not change (features of a frozen extractor) is computed once and kept in ``cache``.
-        """
 
-    @abstractmethod
-    def loss(self, batch: Any) -> Losses:
-        """Return the loss of one collated batch; zero, with a gradient, where the batch has no ground truth."""
+        Raises:
+            ConfigError: if the matcher is a rival with nothing to train; those do not define this.
+        """
+        raise self._untrainable()
+
+    def loss(self, batch: Any) -> Losses:  # noqa: ARG002
+        """Return the loss of one collated batch; zero, with a gradient, where the batch has no ground truth.
+
+        Raises:
+            ConfigError: as ``training_data``.
+        """
+        raise self._untrainable()
+
+    def _untrainable(self) -> ConfigError:
+        name = type(self).__name__.lower()
+        return ConfigError(f"{name} has nothing to train; take it off matchers and use it by name, --model {name}")
 
     def trainable(self) -> list[nn.Parameter]:
         """Return the parameters that training changes; all, unless the matcher freezes a part."""

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import torch
 from pydantic import Field
 
-from minima_core.errors import ConfigError
 from minima_core.licences import APACHE_2_0, Licence
-from minima_core.matchers.base import Losses, Matcher, Provenance
+from minima_core.matchers.base import Matcher, Provenance
 from minima_core.types import Matches
-
-if TYPE_CHECKING:
-    from minima_core.data.pairs import PairSource
 
 
 @dataclass(frozen=True)
@@ -69,11 +64,3 @@ class Sift(Matcher):
         good = (ratios < self.params.ratio) & (back[j] == i)
         mkpts0, mkpts1 = (torch.from_numpy(found.kpts[k[good]]) for found, k in ((found0, i), (found1, j)))
         return Matches(mkpts0, mkpts1, torch.from_numpy(1 - ratios[good]).float())
-
-    def training_data(self, pairs: PairSource, *, max_keypoints: int, cache: Path, workers: int) -> NoReturn:  # noqa: ARG002
-        """Refuse: there is nothing to train."""
-        raise ConfigError("sift has nothing to train; take it off matchers and use it by name, --model sift")
-
-    def loss(self, batch: Any) -> Losses:  # noqa: ARG002
-        """Refuse, as ``training_data``."""
-        raise ConfigError("sift has nothing to train; take it off matchers and use it by name, --model sift")

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from minima_core.errors import ConfigError
 from minima_core.licences import Licence
-from minima_core.matchers.base import Losses, Matcher, Provenance
+from minima_core.matchers.base import Matcher, Provenance
 from minima_core.matchers.lightglue.extractors import Features
 from minima_core.matchers.lightglue.extractors import XFeat as Extractor
 from minima_core.published import PUBLISHED
 from minima_core.types import Matches
-
-if TYPE_CHECKING:
-    from minima_core.data.pairs import PairSource
 
 
 class XFeat(Matcher):
@@ -70,11 +65,3 @@ class XFeat(Matcher):
         """Return XFeat's network."""
         features: Any = self.extractor.net  # its parts have no types
         return [features.net]
-
-    def training_data(self, pairs: PairSource, *, max_keypoints: int, cache: Path, workers: int) -> NoReturn:  # noqa: ARG002
-        """Refuse: there is nothing to train."""
-        raise ConfigError("xfeat has nothing to train; take it off matchers and use it by name, --model xfeat")
-
-    def loss(self, batch: Any) -> Losses:  # noqa: ARG002
-        """Refuse, as ``training_data``."""
-        raise ConfigError("xfeat has nothing to train; take it off matchers and use it by name, --model xfeat")

@@ -4,7 +4,8 @@ What is guaranteed: with the same data, parameters, seed, machine and torch, a r
 number of times ends with the same bits as an undisturbed one. The number of threads is part of the parameters because
 sums over a batch are split among them; the number of workers is not, because it decides only who computes what. The
 number of processes and the size of a micro batch change the rounding and nothing else, for matchers whose loss is a
-mean over pairs.
+mean over pairs. Those that normalise batches (LoFTR, EfficientLoFTR, RoMa) take the statistics of a micro batch and do
+notice both; LoFTR's authors took those of all GPUs, 8 pairs.
 """
 
 from __future__ import annotations
