@@ -166,7 +166,7 @@ def load_matcher(
         device: where it computes.
         precision: of the networks that match; half of it, on a GPU, takes less time and memory. Keypoints are found in
             float32: in bfloat16 a third of XFeat's are others.
-        compiled: by torch.compile, at the first pair and again for other sizes: minutes that many pairs pay back.
+        compiled: by torch.compile, at the first pair: up to minutes, which only many pairs pay back.
 
     Raises:
         ConfigError: if MODEL is none of these; names the closest published one. If there is no such precision.
@@ -178,7 +178,7 @@ def load_matcher(
     loaded = _load(str(model), device)
     loaded.matcher.precision = precision
     if compiled:
-        loaded.matcher.compile()
+        loaded.matcher.compile(dynamic=True)  # pairs differ in size
     return loaded
 
 

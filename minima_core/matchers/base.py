@@ -123,7 +123,8 @@ class Matcher(nn.Module, ABC):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Have torch.compile, which takes the arguments, compile the networks, for matching as for training.
 
-        It does so at the first use, and again for other sizes: minutes on a CPU.
+        It does so at the first use, and again for other sizes unless told that they are ``dynamic``; it takes up to
+        minutes and a C++ compiler.
         """
         for part in self.compiled():
             part.compile(*args, **kwargs)

@@ -1,6 +1,7 @@
 """LightGlue's loss against numbers worked by hand, and what padding and missing labels do to it."""
 
 import math
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from minima_core.matchers.lightglue.assignment import Assignment, assign
 from minima_core.matchers.lightglue.extractors import Features
 from minima_core.matchers.lightglue.loss import assignment_nll, confidence_loss, deep_loss
 from minima_core.matchers.lightglue.network import build, layers, stack
+from minima_core.models import PUBLISHED_MODELS, create
 from minima_core.types import IGNORE, UNMATCHED
 
 
@@ -146,3 +148,32 @@ def test_descriptors_of_the_confidence_are_detached(net):
     assert parts["confidence"].item() > 0
     assert all(p.grad is None or not p.grad.any() for p in net.transformers.parameters())
     assert SimpleNamespace(w=net.token_confidence[0].token[0].weight.grad).w.abs().sum() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # which torch's compiler looks at
+def test_compiled_layers_learn_as_they_are():
+    """By torch's own compiler, for numbers of keypoints that it has not seen."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        matcher = create(*PUBLISHED_MODELS["xfeat-lightglue"], "test").eval()
+    counts = [(9, 12), (7, 5), (8, 16)]
+
+    def run():
+        results = []
+        for seed, (m, n) in enumerate(counts):
+            points0, points1 = stack(([features(m, seed)], [features(n, seed + 9)]))
+            rows = labels(points0, [1, UNMATCHED]), labels(points1, [UNMATCHED, 0])
+            matcher.network.zero_grad()
+            states = layers(matcher.network, points0, points1)
+            total, _, _ = deep_loss(matcher.network, states, (points0.mask, points1.mask), *rows)
+            total.sum().backward()
+            gradient = torch.cat([p.grad.flatten() for p in matcher.trainable() if p.grad is not None])
+            results.append((total.detach(), gradient))
+        return results
+
+    before = run()
+    matcher.compile(dynamic=True)
+    for found, expected in zip(run(), before, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
