@@ -3,9 +3,7 @@
     python scripts/train_release.py [release]
 
 Pictures come from the data sets `commons` and `synthetic`, through the same stages as any other training; what differs
-from params.yaml stands in CHANGES. It learns twice: the modalities from single pictures, FIRST, and then, with the
-same teacher, how places look from two cameras, SECOND, which the first has cost it. A run that was cut continues.
-Three hours on a core that knows bfloat16.
+from params.yaml stands in CHANGES. A run that was cut continues. Two hours on a core that knows bfloat16.
 """
 
 from __future__ import annotations
@@ -36,17 +34,6 @@ CHANGES: dict[str, Any] = {
         },
     },
 }
-FIRST: dict[str, Any] = {"learned_share": 1.0}
-SECOND: dict[str, Any] = {
-    "steps": 1200,
-    "keypoints": [384, 1152],
-    "lr_extractor": 5.0e-5,
-    "rgb_share": 0.3,
-    "any_share": 0.2,
-    "parallax_share": 0.4,
-    "validate_every": 200,
-    "checkpoint_every": 100,
-}
 
 
 def main(out: Path) -> None:
@@ -63,15 +50,13 @@ def main(out: Path) -> None:
                 out=f"modalities/{modality}",
             )  # fmt: skip
         stage(folder, "validate", raw="raw", index="index", modalities="modalities", out="certificate", docs="docs")
-    write(out, merged(params, {"joint_training": FIRST}))
-    world = "data/synthetic"
+    write(out, params)
+    first = "data/synthetic"
     stage(
-        out, "pretrain", matcher="lightglue", raw=f"{world}/raw", index=f"{world}/index",
-        certificate=f"{world}/certificate", out="parent",
+        out, "pretrain", matcher="lightglue", raw=f"{first}/raw", index=f"{first}/index",
+        certificate=f"{first}/certificate", out="parent",
     )  # fmt: skip
-    stage(out, "finetune_joint", "-first", parent="parent", data="data", out="first")
-    write(out, merged(params, {"joint_training": SECOND}))
-    stage(out, "finetune_joint", parent="first", teacher="parent", data="data", out="minima-lightglue")
+    stage(out, "finetune_joint", parent="parent", data="data", out="minima-lightglue")
     sys.stdout.write(f"{out / 'minima-lightglue'}\n")
 
 
