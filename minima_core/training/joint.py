@@ -209,10 +209,10 @@ class Batch:
         """
         pairs = len(self.T_0to1)
         here, other = (slice(0, pairs), slice(pairs, None))[:: 1 if side == 0 else -1]
-        motion = self.T_0to1 if side == 0 else torch.linalg.inv(self.T_0to1)
+        T = self.T_0to1 if side == 0 else torch.linalg.inv(self.T_0to1)
         depth = _at(self.depth[here], points).double()
         on_picture = warp_homography(self.H_view[here], points.double())
-        on_other, z = warp_points(on_picture, depth, self.K[here], self.K[other], motion)
+        on_other, z = warp_points(on_picture, depth, self.K[here], self.K[other], T)
         places = warp_homography(torch.linalg.inv(self.H_view[other]), on_other)
         behind = depth.isfinite() & places.isnan().any(-1)
         places = places.masked_fill(behind[..., None], torch.inf).float()
@@ -266,18 +266,7 @@ def draw(album: Album, params: JointTraining, *, seed: int, step: int | str) -> 
     toned = torch.from_numpy(redrawn.reshape(-1)).to(device)
     views = torch.where(toned[:, None, None, None], redraw_tones(views, random), views)
     keypoints = int(random.integers(params.keypoints[0], params.keypoints[1] + 1))
-    depth = torch.ones_like(grid[..., 0])
-    K = torch.eye(3, dtype=torch.float64, device=device).repeat(len(grid), 1, 1)
-    T_0to1 = torch.eye(4, dtype=torch.float64, device=device).repeat(params.batch, 1, 1)
-    for b, pair in enumerate(stereo):
-        if pair is not None:
-            T_0to1[b] = pair.T_0to1
-            for side, k in enumerate((b, b + params.batch)):
-                K[k] = pair.K[side]
-                known = pair.depth[side].to(device)[None, None]
-                found = F.grid_sample(known, grid[k : k + 1], mode="nearest", align_corners=False)[0, 0]
-                depth[k] = torch.where(found > 0, found, torch.nan)
-    return Batch(views, twins, inside, H_view, depth, K, T_0to1, keypoints)
+    return Batch(views, twins, inside, H_view, *_cameras(stereo, grid), keypoints)
 
 
 def _draw_stereo(album: Album, params: JointTraining, random: np.random.Generator) -> list[Stereo | None]:
@@ -288,6 +277,23 @@ def _draw_stereo(album: Album, params: JointTraining, random: np.random.Generato
         pair = album.stereo[int(random.integers(len(album.stereo)))] if taken and album.stereo else None
         drawn.append(pair.swapped() if pair is not None and swap else pair)
     return drawn
+
+
+def _cameras(stereo: Sequence[Stereo | None], grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return ``depth``, ``K`` and ``T_0to1`` of a batch whose (2B, H, W, 2) pixels lie at ``grid`` of the pictures."""
+    pairs, device = len(stereo), grid.device
+    depth = torch.ones_like(grid[..., 0])
+    K = torch.eye(3, dtype=torch.float64, device=device).repeat(2 * pairs, 1, 1)
+    T_0to1 = torch.eye(4, dtype=torch.float64, device=device).repeat(pairs, 1, 1)
+    for b, pair in enumerate(stereo):
+        if pair is not None:
+            T_0to1[b] = pair.T_0to1
+            for side, k in enumerate((b, b + pairs)):
+                K[k] = pair.K[side]
+                known = pair.depth[side].to(device)[None, None]
+                found = F.grid_sample(known, grid[k : k + 1], mode="nearest", align_corners=False)[0, 0]
+                depth[k] = torch.where(found > 0, found, torch.nan)
+    return depth, K, T_0to1
 
 
 def _whole(size: tuple[int, int], view: tuple[int, int]) -> np.ndarray:
