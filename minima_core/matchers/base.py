@@ -124,7 +124,7 @@ class Matcher(nn.Module, ABC):
         """Have torch.compile, which takes the arguments, compile the networks, for matching as for training.
 
         It does so at the first use, and again for other sizes unless told that they are ``dynamic``; it takes up to
-        minutes and a C++ compiler.
+        minutes and a C++ compiler, which torch 2.13 calls wrongly where the path of the environment has a space.
         """
         for part in self.compiled():
             part.compile(*args, **kwargs)
