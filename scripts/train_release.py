@@ -3,87 +3,54 @@
     python scripts/train_release.py [release]
 
 Pictures come from the data sets `commons` and `synthetic`, through the same stages as any other training; what differs
-from params.yaml stands in CHANGES. A run that was cut continues. Two hours on a core that knows bfloat16.
+from params.yaml stands in CHANGES. It learns twice: the modalities from single pictures, FIRST, and then, with the
+same teacher, how places look from two cameras, SECOND, which the first has cost it. A run that was cut continues.
+Three hours on a core that knows bfloat16.
 """
 
 from __future__ import annotations
 
-import copy
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
+from stages import OF_TEXTURES, make_data, merged, params_with, stage, write
 
-ROOT = Path(__file__).resolve().parent.parent
 MODALITIES = ["infrared", "depth", "event", "normal", "paint", "sketch", "sar", "medical"]
 CHANGES: dict[str, Any] = {
     "modalities": MODALITIES,
     "dataset": {"commons": {"views": 1}},  # joint training warps them itself
     "matcher": {"lightglue": {"long_side": 1024, "max_keypoints": 2048, "filter_threshold": 0.1}},
-    # textures of games show less than photographs do
-    "validation": {
-        "failed": 0.06,
-        "bands": {
-            "rgb": {"entropy": [2, 8]},
-            "event": {"entropy": [0.001, 3], "saturated": [0.1, 1]},
-            "paint": {"agreement": 4.4},
-            "sketch": {"std": [0.5, 125], "entropy": [0.01, 8]},
-        },
-    },
+    "validation": OF_TEXTURES,
+}
+FIRST: dict[str, Any] = {"learned_share": 1.0}
+SECOND: dict[str, Any] = {
+    "steps": 1200,
+    "keypoints": [384, 1152],
+    "lr_extractor": 5.0e-5,
+    "rgb_share": 0.3,
+    "any_share": 0.2,
+    "parallax_share": 0.4,
+    "validate_every": 200,
+    "checkpoint_every": 100,
 }
 
 
 def main(out: Path) -> None:
     """Make the data sets, adopt the parent, train, and say where the model lies."""
-    params = merged(yaml.safe_load((ROOT / "params.yaml").read_text()), CHANGES)
+    params = params_with(CHANGES)
     for name in ("commons", "synthetic"):
-        folder = out / "data" / name
-        write(folder, merged(params, {"dataset": {"name": name}}))
-        stage(folder, "download", out="raw", checked="params.yaml")
-        stage(folder, "index", raw="raw", out="index")
-        for modality in MODALITIES:
-            stage(
-                folder, "synthesise", f"-{modality}", modality=modality, raw="raw", index="index",
-                out=f"modalities/{modality}",
-            )  # fmt: skip
-        stage(folder, "validate", raw="raw", index="index", modalities="modalities", out="certificate", docs="docs")
-    write(out, params)
-    first = "data/synthetic"
+        make_data(out / "data" / name, merged(params, {"dataset": {"name": name}}), MODALITIES)
+    write(out, merged(params, {"joint_training": FIRST}))
+    world = "data/synthetic"
     stage(
-        out, "pretrain", matcher="lightglue", raw=f"{first}/raw", index=f"{first}/index",
-        certificate=f"{first}/certificate", out="parent",
+        out, "pretrain", matcher="lightglue", raw=f"{world}/raw", index=f"{world}/index",
+        certificate=f"{world}/certificate", out="parent",
     )  # fmt: skip
-    stage(out, "finetune_joint", parent="parent", data="data", out="minima-lightglue")
+    stage(out, "finetune_joint", "-first", parent="parent", data="data", out="first")
+    write(out, merged(params, {"joint_training": SECOND}))
+    stage(out, "finetune_joint", parent="first", teacher="parent", data="data", out="minima-lightglue")
     sys.stdout.write(f"{out / 'minima-lightglue'}\n")
-
-
-def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return ``values`` with those of ``changes`` in their places."""
-    result = copy.deepcopy(values)
-    for key, value in changes.items():
-        result[key] = merged(result[key], value) if isinstance(value, dict) else value
-    return result
-
-
-def write(folder: Path, params: dict[str, Any]) -> None:
-    """Write the params.yaml that the stages run in ``folder`` read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-
-
-def stage(folder: Path, name: str, suffix: str = "", **arguments: str) -> None:
-    """Run a stage in a folder, unless its report says that it ran."""
-    report = folder / f"reports/{name}{suffix}.json"
-    if report.is_file():
-        return
-    options = [text for key, value in arguments.items() for text in (f"--{key}", value)]
-    command = [sys.executable, "-m", f"tasks.{name}", *options, "--report", str(report.relative_to(folder))]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    if subprocess.run(command, cwd=folder, env=environment, check=False).returncode:
-        sys.exit(f"tasks.{name} failed in {folder}; mend what it names and run this again")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,122 @@
+"""The paper's ablation in miniature: what a matcher learns from RGB alone, from each modality alone, and from all.
+
+    python scripts/ablation.py ablation --mmim ../shared/data/mmim [--seeds 0 1 2] [--steps 240] [--jobs 2]
+
+XFeat's LightGlue, the extractor frozen, learns from the photographs of `commons` with each strategy and seed; scored on
+`synthetic_six` and, where the data are at hand, on `mmim` (`strict-v1`). A run that was cut continues. Prints a
+Markdown table: the mean over the seeds of the AUC at 10 degrees or pixels, and the lowest and highest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from stages import OF_TEXTURES, call, make_data, merged, params_with, stage, write
+
+# photographs have no depth, so neither depth images nor normals
+MODALITIES = ["infrared", "event", "paint", "sketch", "sar", "medical"]
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "rgb_only": {"strategy": "rgb_only"},
+    **{f"single: {name}": {"strategy": "single", "modality": name} for name in MODALITIES},
+    "random": {"strategy": "random"},
+    "any_pair": {"strategy": "any_pair"},
+}
+CHANGES: dict[str, Any] = {
+    "modalities": MODALITIES,
+    "dataset": {"name": "commons"},
+    "validation": OF_TEXTURES,
+}
+COLUMNS: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
+    "synthetic_six, six": ("synthetic_six", lambda r: r["metrics"]["auc@10"]),
+    "synthetic_six, RGB": ("synthetic_six", lambda r: r["categories"]["rgb"]["auc@10"]),
+    "mmim, medical": ("mmim", lambda r: r["groups"]["Medical"]["auc@10"]),
+    "mmim, remote sensing": ("mmim", lambda r: r["groups"]["RemoteSensing"]["auc@10"]),
+    "mmim, VIS-IR": ("mmim", lambda r: r["categories"]["ComputerVision/VIS_IR"]["auc@10"]),
+}
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Make the data, train and score every run, and print the table."""
+    out = arguments.out.resolve()
+    train = {"steps": arguments.steps, "max_keypoints": 512, "threads": 1, "checkpoint_every": 60}
+    params = merged(params_with(CHANGES), {"training": {"finetune": {"lightglue": {"demo": train}}}})
+    data = out / "data"
+    make_data(data, params, MODALITIES)
+    benchmarks = {"synthetic_six": out / "synthetic_six"}
+    write(out, params)
+    stage(out, "fetch_benchmark", benchmark="synthetic_six", out="synthetic_six", checked="params.yaml")
+    if arguments.mmim:
+        benchmarks["mmim"] = arguments.mmim.resolve()
+    stage(out, "pretrain", matcher="lightglue", out="parent", **_inputs(data))
+
+    def train_and_score(run: tuple[str, int]) -> None:
+        strategy, seed = run
+        folder = _folder(out, strategy, seed)
+        pairs = {"pairs": {"modalities": STRATEGIES[strategy]}}
+        changes = {"seed": seed, "training": {"finetune": {"lightglue": {"demo": pairs}}}}
+        write(folder, merged(params, changes))
+        (folder / ".scratch").mkdir(exist_ok=True)
+        if not (folder / ".scratch/features").exists():
+            (folder / ".scratch/features").symlink_to(out / "features")  # the same keypoints for every run
+        stage(
+            folder, "finetune", matcher="lightglue", preset="demo", parent=str(out / "parent"), out="model",
+            modalities=str(data / "modalities"), **_inputs(data),
+        )  # fmt: skip
+        score(folder, folder / "model")
+
+    def score(folder: Path, model: Path) -> None:
+        for name, root in benchmarks.items():
+            result = folder / f"{name}.json"
+            if not result.is_file():
+                options = {"model": model, "benchmark": name, "root": root, "protocol": "strict-v1", "out": result}
+                call(folder, "minima_core.cli", "evaluate", *(f"--{key}={value}" for key, value in options.items()))
+
+    (out / "features").mkdir(exist_ok=True)
+    train_and_score(("any_pair", arguments.seeds[0]))  # needs the keypoints of every image
+    score(out, out / "parent")
+    runs = [(strategy, seed) for seed in arguments.seeds for strategy in STRATEGIES]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(train_and_score, runs))
+    sys.stdout.write("\n".join(_table(out, arguments.seeds, list(benchmarks))) + "\n")
+
+
+def _inputs(data: Path) -> dict[str, str]:
+    return {name: str(data / name) for name in ("raw", "index", "certificate")}
+
+
+def _folder(out: Path, strategy: str, seed: int) -> Path:
+    return out / "runs" / f"{strategy.replace(': ', '-')}-{seed}"
+
+
+def _table(out: Path, seeds: list[int], benchmarks: list[str]) -> list[str]:
+    """Return the lines of a Markdown table: a row for the parent and for each strategy."""
+    columns = {title: column for title, column in COLUMNS.items() if column[0] in benchmarks}
+    lines = [f"| trained on | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    rows = {"nothing: the RGB parent": [out]} | {
+        strategy: [_folder(out, strategy, seed) for seed in seeds] for strategy in STRATEGIES
+    }
+    for name, folders in rows.items():
+        cells = []
+        for benchmark, read in columns.values():
+            found = [read(json.loads((folder / f"{benchmark}.json").read_text())) for folder in folders]
+            spread = f" ({min(found):.1f}–{max(found):.1f})" if len(found) > 1 else ""
+            cells.append(f"{mean(found):.1f}{spread}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, nargs="?", default=Path("ablation"))
+    parser.add_argument("--mmim", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--jobs", type=int, default=2)
+    main(parser.parse_args())

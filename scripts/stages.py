@@ -1,0 +1,71 @@
+"""Run the stages in folders of their own, beside the graph of dvc.yaml: what the other scripts here share."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+# what params.yaml asks of photographs, widened: textures of games show less
+OF_TEXTURES: dict[str, Any] = {
+    "failed": 0.06,
+    "bands": {
+        "rgb": {"entropy": [2, 8]},
+        "event": {"entropy": [0.001, 3], "saturated": [0.1, 1]},
+        "paint": {"agreement": 4.4},
+        "sketch": {"std": [0.5, 125], "entropy": [0.01, 8]},
+    },
+}
+
+
+def params_with(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of the project's params.yaml with ``changes`` in their places."""
+    return merged(yaml.safe_load((ROOT / "params.yaml").read_text()), changes)
+
+
+def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return ``values`` with those of ``changes`` in their places."""
+    result = copy.deepcopy(values)
+    for key, value in changes.items():
+        result[key] = merged(result[key], value) if isinstance(value, dict) and key in result else value
+    return result
+
+
+def write(folder: Path, params: dict[str, Any]) -> None:
+    """Write the params.yaml that the stages run in ``folder`` read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def make_data(folder: Path, params: dict[str, Any], modalities: list[str]) -> None:
+    """Make the data set that ``params`` names, its modalities and its certificate, as far as they are not there."""
+    write(folder, params)
+    stage(folder, "download", out="raw", checked="params.yaml")
+    stage(folder, "index", raw="raw", out="index")
+    for modality in modalities:
+        stage(
+            folder, "synthesise", f"-{modality}", modality=modality, raw="raw", index="index",
+            out=f"modalities/{modality}",
+        )  # fmt: skip
+    stage(folder, "validate", raw="raw", index="index", modalities="modalities", out="certificate", docs="docs")
+
+
+def stage(folder: Path, name: str, suffix: str = "", **arguments: str) -> None:
+    """Run a stage in a folder, unless its report says that it ran."""
+    report = f"reports/{name}{suffix}.json"
+    if not (folder / report).is_file():
+        options = [text for key, value in arguments.items() for text in (f"--{key}", value)]
+        call(folder, f"tasks.{name}", *options, "--report", report)
+
+
+def call(folder: Path, module: str, *arguments: str) -> None:
+    """Run a module of the project in a folder; end with a line that names both if it fails."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    if subprocess.run([sys.executable, "-m", module, *arguments], cwd=folder, env=environment, check=False).returncode:
+        sys.exit(f"{module} failed in {folder}; mend what it names and run this again")
