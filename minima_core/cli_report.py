@@ -26,7 +26,8 @@ def report(
 ) -> None:
     """Put scores on one page: tables by protocol, published figures beside them, every pair, the largest changes.
 
-    Pictures of the pairs that changed most are drawn where --predictions and --root are given.
+    Pictures of the pairs that changed most, or that a single model is farthest off on, are drawn where --predictions
+    and --root are given.
     """
     from minima_core.cli import _check_output
 
@@ -36,17 +37,18 @@ def report(
     from minima_core.evaluation.run import prepared_root
     from minima_core.io.atomic import write_text
     from minima_core.report.paper import Entry
-    from minima_core.report.scores_page import changed_pairs, grouped, render_scores
+    from minima_core.report.scores_page import Drawn, grouped, render_scores
 
     entries = [Entry(read.model, read) for read in map(_read, scores)]
-    changed = []
+    changed, worst = [], []
     if root is not None and predictions:
         where = {id(entry): folder for entry, folder in zip(entries, predictions, strict=True)}
         for group in grouped(entries):
             with prepared_root(group.benchmark, root) as folder:
-                found = {entry.label: where[id(entry)] for entry in group.entries}
-                changed += list(changed_pairs(group, found, folder))
-    write_text(out, render_scores(entries, changed))
+                drawn = Drawn(group, {entry.label: where[id(entry)] for entry in group.entries}, folder)
+                changed += list(drawn.changed())
+                worst += list(drawn.worst())
+    write_text(out, render_scores(entries, changed, worst))
     typer.echo(f"{len(entries)} scores on {out}")
 
 

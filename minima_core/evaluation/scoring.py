@@ -69,6 +69,7 @@ class Scores(Record):
     seed: int  # of the robust estimator
     licence: str
     metrics: Metrics
+    headline: list[str] = Field(default_factory=list)  # categories that ``metrics`` are over; empty: all
     categories: dict[str, Metrics]
     groups: dict[str, Metrics]  # of categories
     intervals: Intervals = Field(default_factory=dict)  # of the metrics: 95 % over resampled pairs
@@ -117,6 +118,7 @@ def score_predictions(predictions: Path, benchmark: Path, protocol: Protocol, *,
         seed=protocol.homography.seed if prepared.list.task == "homography" else protocol.pose.seed,
         licence=origin.licence,
         metrics=metrics,
+        headline=prepared.list.headline,
         categories=categories,
         groups=groups,
         intervals=headline_intervals(rows, prepared.list, protocol, manifest.benchmark),

@@ -66,6 +66,17 @@ class BeforeAfter:
 
 
 @dataclass(frozen=True)
+class Worst:
+    """A pair that a model is farthest off on, or finds no model of the geometry for."""
+
+    benchmark: str
+    label: str
+    name: str
+    unit: str
+    picture: MatchPicture
+
+
+@dataclass(frozen=True)
 class Scatter:
     """The errors of two models on every pair, drawn, and how many became better and worse."""
 

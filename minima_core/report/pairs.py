@@ -50,5 +50,14 @@ def changed_most(
     return [k for k in order[:n] if gains[k] > 0], [k for k in order[::-1][:n] if gains[k] < 0]
 
 
+def farthest_off(pairs: Sequence[PairScore], n: int) -> list[int]:
+    """Return the numbers of the ``n`` pairs with the largest errors, those without a model of the geometry last.
+
+    An error shows what went wrong, the lack of a model only that too few matches agreed.
+    """
+    found = sorted((k for k, pair in enumerate(pairs) if pair.error is not None), key=lambda k: (-_error(pairs[k]), k))
+    return (found + [k for k, pair in enumerate(pairs) if pair.error is None])[:n]
+
+
 def _error(pair: PairScore) -> float:
     return math.inf if pair.error is None else pair.error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from minima_core.errors import DataError
@@ -11,12 +12,12 @@ from minima_core.evaluation.benchmarks.base import Prepared
 from minima_core.evaluation.metrics import Metrics
 from minima_core.evaluation.predictions import read_predictions
 from minima_core.evaluation.scoring import Scores
-from minima_core.report.page import BeforeAfter, Duel, duel, match_picture, render
-from minima_core.report.pairs import changed_most, reach
+from minima_core.report.page import BeforeAfter, Duel, MatchPicture, Worst, duel, match_picture, render
+from minima_core.report.pairs import changed_most, farthest_off, reach
 from minima_core.report.paper import Entry, paper_tables
 
 MOST = 6  # models in a chart; there are as many colours
-CHANGED = 2  # pairs a couple of models that improved most, and as many that lost most
+SHOWN = 2  # pairs a couple of models that improved most, and as many that lost most
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ class Group:
         return {name: [(e.scores.groups | e.scores.categories).get(name) for e in self.entries] for name in names}
 
     @property
+    def left_out(self) -> list[str]:
+        """Categories that have rows of their own and no part in the benchmark's figure."""
+        scores = self.entries[0].scores
+        return [name for name in scores.categories if scores.headline and name not in scores.headline]
+
+    @property
     def floor(self) -> float | None:
         """How far the truth itself is from what people marked, in pixels."""
         return self.entries[0].scores.floor
@@ -62,44 +69,59 @@ def grouped(entries: Sequence[Entry]) -> list[Group]:
     ]
 
 
-def changed_pairs(group: Group, predictions: Mapping[str, Path], benchmark: Path) -> Iterator[BeforeAfter]:
-    """Yield the pairs that changed most between the first model of a group and each other, drawn.
+class Drawn:
+    """Pairs of a group's models with their matches drawn over them."""
 
-    Args:
-        group: which models.
-        predictions: by label, the folder of ``predictions.h5``; models without one are left out.
-        benchmark: the prepared folder.
+    def __init__(self, group: Group, predictions: Mapping[str, Path], benchmark: Path) -> None:
+        """Read what is to be drawn.
 
-    Raises:
-        DataError: if predictions are of other pairs.
-    """
-    prepared = Prepared(benchmark)
-    drawn = [entry for entry in group.entries if entry.label in predictions]
-    if prepared.list.task == "overlap" or len(drawn) < 2:
-        return
-    first, *others = drawn
-    found = {entry.label: read_predictions(predictions[entry.label]) for entry in drawn}
-    names = [truth.name for truth in prepared.list.pairs]
-    for label, matches in found.items():
-        if matches.names != names:
-            raise DataError(f"{predictions[label]} does not hold the pairs of {benchmark}; match the benchmark again")
-    for other in others:
-        couple = first, other
-        chosen = changed_most(first.scores.pairs, other.scores.pairs, reach(other.scores), CHANGED)
-        for tag, numbers in zip(("improved", "lost"), chosen, strict=True):
-            for k in numbers:
-                truth = prepared.list.pairs[k]
-                images = prepared.image(truth.image0, truth.sha0), prepared.image(truth.image1, truth.sha1)
-                before, after = (
-                    match_picture(truth, *images, found[e.label][k], e.scores.pairs[k].error) for e in couple
+        Args:
+            group: which models.
+            predictions: by label, the folder of ``predictions.h5``; models without one are left out.
+            benchmark: the prepared folder.
+
+        Raises:
+            DataError: if predictions are of other pairs.
+        """
+        self.group, self.prepared = group, Prepared(benchmark)
+        self.pairs = self.prepared.list.pairs
+        overlap = self.prepared.list.task == "overlap"  # no pair there has a geometry to draw matches by
+        self.entries = [] if overlap else [entry for entry in group.entries if entry.label in predictions]
+        self.found = {entry.label: read_predictions(predictions[entry.label]) for entry in self.entries}
+        names = [truth.name for truth in self.pairs]
+        for label, matches in self.found.items():
+            if matches.names != names:
+                raise DataError(
+                    f"{predictions[label]} does not hold the pairs of {benchmark}; match the benchmark again"
                 )
-                unit = "°" if truth.H_0to1 is None else " px"
-                labels = first.label, other.label
-                where = group.title, " against ".join(labels), truth.category, truth.name
-                yield BeforeAfter(*where, unit, before, after, labels, tag)
+
+    def changed(self) -> Iterator[BeforeAfter]:
+        """Yield the pairs that changed most between the first model and each other."""
+        for first, other in product(self.entries[:1], self.entries[1:]):
+            chosen = changed_most(first.scores.pairs, other.scores.pairs, reach(other.scores), SHOWN)
+            labels = first.label, other.label
+            for tag, numbers in zip(("improved", "lost"), chosen, strict=True):
+                for k in numbers:
+                    where = self.group.title, " against ".join(labels), self.pairs[k].category, self.pairs[k].name
+                    before, after = (self._picture(entry, k) for entry in (first, other))
+                    yield BeforeAfter(*where, self._unit(k), before, after, labels, tag)
+
+    def worst(self) -> Iterator[Worst]:
+        """Yield the pairs that a model is farthest off on, where it is the only one; else the changes tell more."""
+        for entry in self.entries if len(self.entries) == 1 else ():
+            for k in farthest_off(entry.scores.pairs, 2 * SHOWN):
+                yield Worst(self.group.title, entry.label, self.pairs[k].name, self._unit(k), self._picture(entry, k))
+
+    def _picture(self, entry: Entry, k: int) -> MatchPicture:
+        truth = self.pairs[k]
+        images = self.prepared.image(truth.image0, truth.sha0), self.prepared.image(truth.image1, truth.sha1)
+        return match_picture(truth, *images, self.found[entry.label][k], entry.scores.pairs[k].error)
+
+    def _unit(self, k: int) -> str:
+        return "°" if self.pairs[k].H_0to1 is None else " px"
 
 
-def render_scores(entries: Sequence[Entry], changed: Sequence[BeforeAfter]) -> str:
+def render_scores(entries: Sequence[Entry], changed: Sequence[BeforeAfter] = (), worst: Sequence[Worst] = ()) -> str:
     """Return the page; equal arguments give equal text."""
     groups = grouped(entries)
     benchmarks = [group.benchmark for group in groups]
@@ -110,6 +132,7 @@ def render_scores(entries: Sequence[Entry], changed: Sequence[BeforeAfter]) -> s
         papers=paper_tables(entries),
         duels=[_duel(group) for group in groups if reach(group.entries[0].scores)],
         changed=changed,
+        worst=worst,
         interval=_interval,
     )
 

@@ -45,6 +45,26 @@ def test_the_page_has_tables_charts_and_the_pairs_that_changed_most(run, tmp_pat
     assert "<script" not in text and not re.search(r"https?://", text)
 
 
+def test_a_single_model_is_shown_with_the_pairs_it_is_farthest_off_on(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("minima_core.evaluation.run.BENCHMARKS.get", lambda name: None)  # it is of no plugin
+    own, root = run / "predictions" / MATCHER / "finetuned" / BENCHMARK, run / "data/benchmarks" / BENCHMARK
+    page = tmp_path / "page.html"
+    argv = ["--scores", scores(run, "finetuned"), "--predictions", own, "--root", root, "--out", page]
+    assert command(*argv) == 0
+    read = Scores.load(scores(run, "finetuned").parent)
+    worst = max((pair for pair in read.pairs if pair.error is not None), key=lambda pair: pair.error)
+    section = page.read_text().partition("farthest off</h2>")[2]
+    assert section.index(worst.name) == min(section.find(p.name) for p in read.pairs if p.name in section)
+    assert f"error {worst.error:.2f}" in section and section.count("<img") == min(4, len(read.pairs))
+
+
+def test_categories_outside_the_figure_are_named(run):
+    read = Scores.load(scores(run, "finetuned").parent)
+    assert re.search(r"leave out[^<]*: rgb\.", render_scores([Entry("a", read)]))
+    everything = read.model_copy(update={"headline": list(read.categories)})
+    assert "leave out" not in render_scores([Entry("a", everything)])
+
+
 def test_scores_of_two_protocols_get_a_table_each_and_a_warning(run, tmp_path):
     read = Scores.load(scores(run, "finetuned").parent)
     other = read.model_copy(update={"protocol": "strict-v1", "protocol_hash": "e" * 64, "model": "<other>"})
