@@ -30,7 +30,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 CHANGES: dict[str, Any] = {
     "modalities": MODALITIES,
-    "dataset": {"name": "commons"},
+    "dataset": {"name": "commons", "commons": {"views": 1}},  # a photograph is one pair
     "validation": OF_TEXTURES,
 }
 COLUMNS: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
