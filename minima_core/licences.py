@@ -32,6 +32,10 @@ class Licence:
     commercial: bool
     url: str = ""
 
+    def tags(self) -> dict[str, str]:
+        """Return what a tracking server tags runs with whose results stand under it."""
+        return {"licence": self.name, "commercial": str(self.commercial).lower()}
+
 
 def named(name: str) -> Licence:
     """Return a licence that is known by its name, or one that a user wrote down; an unknown one allows nothing."""
@@ -83,4 +87,6 @@ DSINE = Licence("LicenseRef-Imperial-DSINE", False, "https://github.com/baegwang
 LLVIP_M3FD = Licence(
     "LicenseRef-MINIMA-infrared-research", False, "https://huggingface.co/lsxi77777/MINIMA (trained on LLVIP and M3FD)"
 )
+# likewise: XoFTR's network first learnt from KAIST's visible and thermal pairs, which are CC-BY-NC-SA-4.0
+XOFTR = Licence("LicenseRef-XoFTR-KAIST", False, "https://github.com/OnderT/XoFTR (Apache-2.0; pretrained on KAIST)")
 UNSTATED = Licence("LicenseRef-unstated", False)

@@ -37,17 +37,18 @@ def main(args: PretrainInfraredArgs) -> InfraredTrainingReport:
     began = time.monotonic()
     params, seed = read_section("infrared_training", InfraredTraining), int(read_value("seed"))
     record = {"seed": seed, "infrared_training": params.model_dump(mode="json")}
+    terms = adapter_licence(params)
     train, held_out = find_pairs(args.pairs)
     with stage_run("pretrain_infrared", params=record, inputs={"training": args.pairs}) as tracker:
+        editor = make_editor(params, execution().torch_device, seed=seed)  # weights that cannot be had are told at once
         data = _digest([*train, *held_out])
         scratch = _scratch(record, data)
-        editor = make_editor(params, execution().torch_device, seed=seed)
         fitted = fit_adapter(editor, (train, held_out), params, seed=seed, tracker=tracker, scratch=scratch)
         about = {**record, "data_digest": data, "steps": fitted.steps, "skipped": fitted.skipped}
         sha256 = save_adapter(args.out, editor, params, about)
         save_curves(args.out, fitted)
         remove_when_done(scratch)  # a forced rerun is to train again
-        tracker.tags({"adapter_sha256": sha256})
+        tracker.tags({"adapter_sha256": sha256, **terms.tags()})
     return InfraredTrainingReport(
         pairs=len(train),
         validation_pairs=len(held_out),
@@ -56,7 +57,7 @@ def main(args: PretrainInfraredArgs) -> InfraredTrainingReport:
         final=fitted.final,
         seconds=time.monotonic() - began,
         adapter_sha256=sha256,
-        licence=adapter_licence(params).name,
+        licence=terms.name,
     )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+
+from pydantic import field_validator
 
 from minima_core.config import digest, read_section, read_value
 from minima_core.io.atomic import scratch_folder
@@ -21,6 +24,13 @@ class PainterArgs(Args):
 
     out: Output
 
+    @field_validator("out")
+    @classmethod
+    def _taken_by_the_engine(cls, value: Path) -> Path:
+        if value.suffix != ".safetensors":
+            raise ValueError("give the name of a .safetensors file")
+        return value
+
 
 def main(args: PainterArgs) -> PainterReport:
     """Train the Paint Transformer's network on random strokes; no pictures are read. A killed run continues."""
@@ -37,13 +47,15 @@ def main(args: PainterArgs) -> PainterReport:
         )
         about = {"licence": APACHE_2_0.name, CONFIG: params.size.model_dump_json(), "code": code}
         save_weights(args.out, painter.state_dict(), about)
+        sha256 = file_sha256(args.out)
+        tracker.tags({"weights_sha256": sha256, **APACHE_2_0.tags()})
         remove_when_done(scratch)  # a forced rerun is to train again
     return PainterReport(
         steps=fitted.steps,
         skipped_steps=fitted.skipped,
         final=fitted.final,
         seconds=time.monotonic() - began,
-        weights_sha256=file_sha256(args.out),
+        weights_sha256=sha256,
     )
 
 

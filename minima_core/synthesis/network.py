@@ -77,7 +77,8 @@ class NetworkEngine(Engine):
         """Return the licence of the engine and its weights together."""
         parts = [self.licence, *((PUBLISHED.get(name) or REPOSITORIES[name]).licence for name in self.files())]
         if self.weights == "local":
-            parts.append(licences.named(read_metadata(Path(self.params.weights)).get("licence", "unstated")))
+            stated = read_metadata(Path(self.params.weights)).get("licence")
+            parts.append(licences.named(stated) if stated else licences.UNSTATED)
         return licences.combine(parts)
 
     def sources(self) -> dict[str, str]:

@@ -23,7 +23,7 @@ from minima_core import licences
 from minima_core.config import Section
 from minima_core.errors import DataError
 from minima_core.io.atomic import whole_folder, write_json
-from minima_core.io.images import find_images, read_image
+from minima_core.io.images import find_images, image_size, read_image
 from minima_core.io.weights import save_weights
 from minima_core.licences import Licence
 from minima_core.manifest import file_sha256
@@ -88,10 +88,11 @@ def find_pairs(root: Path) -> tuple[list[AlignedPair], list[AlignedPair]]:
     """Return the pairs to train on and those held out, from all data sets in a folder, up to two folders down.
 
     LLVIP's layout is ``visible/{train,test}`` and ``infrared/{train,test}``; its test part is held out. M3FD's is
-    ``Vis`` and ``Ir``; its last twentieth is. A picture and its partner have the same stem.
+    ``Vis`` and ``Ir``, or ``vis`` and ``ir``; its last twentieth is. A picture and its partner have the same name but
+    for the suffix.
 
     Raises:
-        DataError: if there is none, or a picture has no partner.
+        DataError: if there is none, a picture has no partner, or one of another size.
     """
     train, held_out = [], []
     for folder in [root, *sorted(root.glob("*")), *sorted(root.glob("*/*"))]:
@@ -99,8 +100,8 @@ def find_pairs(root: Path) -> tuple[list[AlignedPair], list[AlignedPair]]:
             train += _pairs(root, folder / "visible" / "train", folder / "infrared" / "train")
             if (folder / "visible" / "test").is_dir():
                 held_out += _pairs(root, folder / "visible" / "test", folder / "infrared" / "test")
-        elif (folder / "Vis").is_dir():
-            found = _pairs(root, folder / "Vis", folder / "Ir")
+        elif visible := _either_case(folder, "Vis"):
+            found = _pairs(root, visible, _either_case(folder, "Ir") or folder / "Ir")
             kept = len(found) - max(1, round(HELD_OUT * len(found)))
             train, held_out = train + found[:kept], held_out + found[kept:]
     if not train or not held_out:
@@ -111,13 +112,21 @@ def find_pairs(root: Path) -> tuple[list[AlignedPair], list[AlignedPair]]:
     return train, held_out
 
 
+def _either_case(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / name, folder / name.lower()) if path.is_dir()), None)
+
+
 def _pairs(root: Path, visible: Path, infrared: Path) -> list[AlignedPair]:
-    partners = {path.stem: path for path in find_images(infrared)}
+    """Return the pairs of two folders; sizes are compared here, not after days of training."""
+    partners = {path.relative_to(infrared).with_suffix(""): path for path in find_images(infrared)}
     pairs = []
     for path in find_images(visible):
-        if path.stem not in partners:
+        partner = partners.get(path.relative_to(visible).with_suffix(""))
+        if partner is None:
             raise DataError(f"no infrared picture of {path} in {infrared}; remove the visible one or bring its partner")
-        pairs.append(AlignedPair(path.relative_to(root).with_suffix("").as_posix(), path, partners[path.stem]))
+        if image_size(path) != image_size(partner):
+            raise DataError(f"{path} and {partner} differ in size; aligned pictures are needed")
+        pairs.append(AlignedPair(path.relative_to(root).with_suffix("").as_posix(), path, partner))
     return pairs
 
 
@@ -149,11 +158,9 @@ def draw_sample(pair: AlignedPair, generator: np.random.Generator, *, side: int,
     each in InstructPix2Pix).
 
     Raises:
-        DataError: if a picture cannot be read or the two differ in size.
+        DataError: if a picture cannot be read.
     """
     visible, infrared = read_image(pair.visible), read_image(pair.infrared)
-    if visible.shape != infrared.shape:
-        raise DataError(f"{pair.visible} and {pair.infrared} differ in size; aligned pictures are needed")
     height, width = visible.shape[:2]
     short = min(height, width)
     left, top = (

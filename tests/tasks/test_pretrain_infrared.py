@@ -44,6 +44,7 @@ def test_pictures_become_an_adapter_that_the_engine_takes(place, tracker):
     weights = place / "adapter" / "adapter_model.safetensors"
     assert report.adapter_sha256 == file_sha256(weights) == tracker.seen["adapter_sha256"]
     assert read_metadata(weights) == {"licence": report.licence} == {"licence": "CC0-1.0"}
+    assert tracker.seen["licence"] == "CC0-1.0" and tracker.seen["commercial"] == "true"
     about = json.loads((place / "adapter" / ABOUT).read_text())
     assert about["steps"] == 2 and about["infrared_training"] == settings(steps=2)
     assert [step for step, _ in json.loads((place / "adapter" / CURVES).read_text())["val/loss"]] == [0, 2]

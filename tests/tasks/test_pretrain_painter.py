@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 from painter_settings import PAINTER
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from minima_core.errors import ConfigError
@@ -41,7 +42,8 @@ def test_the_file_is_what_the_engine_takes(place, tmp_path, tracker):
     path = tmp_path / "painter.safetensors"
     assert report.steps == 3 and report.skipped_steps == 0 and report.final["best/step"] in {0, 3}
     assert report.weights_sha256 == file_sha256(path)
-    assert read_metadata(path)["licence"] == "Apache-2.0"
+    assert read_metadata(path)["licence"] == tracker.seen["licence"] == "Apache-2.0"
+    assert tracker.seen["weights_sha256"] == report.weights_sha256
     settings = MODALITIES.settings("paint", "paint_transformer") | {"weights": str(path), "brushes": "own"}
     engine = MODALITIES.create("paint", settings)
     engine.setup()
@@ -64,3 +66,8 @@ def test_a_misspelt_setting_is_named(place):
     place(learning_rate=1)
     with pytest.raises(ConfigError, match=r"painter_training\.learning_rate"):
         made("painter.safetensors")
+
+
+def test_a_file_that_the_engine_would_not_take_is_refused_before_training():
+    with pytest.raises(ValidationError, match=r"\.safetensors"):
+        PainterArgs.model_validate({"out": "painter.pth", "report": "r.json"})

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, field_validator
 
 from minima_core import licences, weights
+from minima_core.errors import WeightsError
 from minima_core.io.weights import read_metadata
 from minima_core.licences import Licence
 from minima_core.manifest import file_sha256
@@ -70,9 +71,15 @@ class StyleBooth(NetworkEngine):
         return BYTES_PER_PIXEL * size[0] * size[1] * self.dtype.itemsize // 4
 
     def terms(self) -> Licence:
-        """Return the licence of the engine and its weights together, that of an adapter made here included."""
+        """Return the licence of the engine and its weights together, that of an adapter made here included.
+
+        Raises:
+            WeightsError: if that is not there.
+        """
         if (folder := self._adapter_here()) is None:
             return super().terms()
+        if not folder.is_dir():
+            raise WeightsError(f"no adapter folder {folder}; name one that `python -m tasks.pretrain_infrared` wrote")
         file = folder / "adapter_model.safetensors"
         stated = read_metadata(file).get("licence", "") if file.is_file() else ""
         return licences.combine([super().terms(), licences.named(stated) if stated else licences.UNSTATED])

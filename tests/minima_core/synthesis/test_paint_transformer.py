@@ -344,6 +344,14 @@ def test_weights_trained_here_are_loaded_with_their_size(engine, trained):
     assert made.terms().name == "Apache-2.0"
 
 
+def test_weights_that_do_not_say_their_licence_allow_nothing(trained):
+    path, state, about = trained
+    save_weights(path, state, {"config": about["config"]})
+    settings = MODALITIES.settings("paint", "paint_transformer") | {"weights": str(path), "brushes": "own"}
+    terms = MODALITIES.create("paint", settings).terms()
+    assert terms.name == "Apache-2.0 AND LicenseRef-unstated" and not terms.commercial
+
+
 def test_weights_trained_here_may_use_the_published_marks(engine, trained, published_marks):
     made = engine("paint", engine="paint_transformer", weights=str(trained[0]), brushes="published")
     assert made.files() == PUBLISHED_BRUSHES and set(made.sources()) == {*PUBLISHED_BRUSHES, trained[0].name}

@@ -304,6 +304,8 @@ def test_an_adapter_that_is_not_understood_is_refused_in_one_line(tmp_path, case
 def test_a_folder_without_an_adapter_is_refused_in_one_line(tmp_path):
     with pytest.raises(WeightsError, match=r"no adapter in .*/none"):
         create(adapter=str(tmp_path / "none")).setup()
+    with pytest.raises(WeightsError, match=r"no adapter folder .*/none; .*tasks\.pretrain_infrared"):
+        create(adapter=str(tmp_path / "none")).terms()  # asked for first; it is no question of licences
     (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 1}')
     with pytest.raises(WeightsError, match="no weights beside"):
         create(adapter=str(tmp_path)).setup()

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from infrared_pairs import llvip, m3fd, settings
+from infrared_pairs import llvip, m3fd, settings, write
 from pydantic import ValidationError
 
 from minima_core.errors import DataError, TrainingError
@@ -91,11 +91,26 @@ def test_a_picture_without_partner_is_named(tmp_path):
         find_pairs(tmp_path)
 
 
-def test_pictures_of_two_sizes_are_refused(tmp_path):
+def test_pictures_of_two_sizes_are_refused_before_anything_is_trained(tmp_path):
     m3fd(tmp_path, count=2)
     cv2.imwrite(str(tmp_path / "Ir" / "00000.png"), np.zeros((7, 9, 3), np.uint8))
-    with pytest.raises(DataError, match="differ in size"):
-        draw_sample(find_pairs(tmp_path)[0][0], rng(0), side=64, stride=32, drop=0)
+    with pytest.raises(DataError, match=r"Vis/00000\.png and .*Ir/00000\.png differ in size"):
+        find_pairs(tmp_path)
+
+
+def test_partners_lie_in_the_same_sub_folder(tmp_path):
+    """Sequences count their frames from zero each."""
+    for sequence in ("day", "night"):
+        write(tmp_path, {f"Vis/{sequence}:Ir/{sequence}": 2}, ".png")
+    train, held_out = find_pairs(tmp_path)
+    found = [(pair.visible.parts[-2:], pair.infrared.parts[-2:]) for pair in train + held_out]
+    assert len(found) == 4 and all(visible == infrared for visible, infrared in found)
+
+
+def test_m3fd_s_folders_may_be_in_small_letters(tmp_path):
+    """As ``minima fetch m3fd`` expects them."""
+    train, held_out = find_pairs(write(tmp_path, {"vis:ir": 3}, ".png"))
+    assert names(train + held_out) == ["vis/00000", "vis/00001", "vis/00002"]
 
 
 def test_both_pictures_are_cut_alike(tmp_path):
