@@ -47,6 +47,11 @@ PUBLISHED_MODELS |= {
     "eloftr": ("eloftr", {**_SEMIDENSE, "published": "outdoor"}),
     "minima-eloftr": ("eloftr", {**_SEMIDENSE, "published": "minima"}),
 }
+_XOFTR = {"size": "full", "long_side": 640, "max_keypoints": 10000, "threshold": 0.3, "fine_threshold": 0.1}
+PUBLISHED_MODELS |= {
+    "xoftr": ("xoftr", {**_XOFTR, "published": "640"}),
+    "minima-xoftr": ("xoftr", {**_XOFTR, "published": "minima"}),
+}
 _ROMA = {"width": "full", "long_side": 640, "max_keypoints": 10000, "coarse_side": 560, "fine_side": 864}
 PUBLISHED_MODELS |= {
     "roma": ("roma", {**_ROMA, "threshold": 0.05, "published": "outdoor"}),
@@ -65,6 +70,8 @@ NETWORKS = {
     "loftr": "outdoor_ds.ckpt",
     "minima-loftr": "minima_loftr.ckpt",
     "minima-eloftr": "minima_eloftr.ckpt",
+    "xoftr": "weights_xoftr_640.ckpt",
+    "minima-xoftr": "minima_xoftr.ckpt",
     "roma": "roma_outdoor.pth",
     "minima-roma": "minima_roma.pth",
 }

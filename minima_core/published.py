@@ -14,6 +14,7 @@ from minima_core.licences import (
     OPENRAIL_M,
     OPENRAIL_PP_M,
     SUPERPOINT,
+    XOFTR,
     Licence,
 )
 
@@ -146,6 +147,12 @@ PUBLISHED: dict[str, Published] = {
     ),
     "minima_loftr.ckpt": Published(("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_loftr.ckpt",)),
     "minima_eloftr.ckpt": Published(("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_eloftr.ckpt",)),
+    "weights_xoftr_640.ckpt": Published(
+        (), licence=XOFTR, ask="Google Drive folder that github.com/OnderT/XoFTR links to"
+    ),
+    "minima_xoftr.ckpt": Published(
+        ("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_xoftr.ckpt",), licence=XOFTR
+    ),
     "roma_outdoor.pth": Published(
         ("https://github.com/Parskatt/storage/releases/download/roma/roma_outdoor.pth",), licence=MIT
     ),

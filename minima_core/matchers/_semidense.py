@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from minima_core import weights
+from minima_core.geometry.cells import CELL
 from minima_core.types import Matches
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 Ids = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # (M,) pair of the batch, cell of image 0, cell of image 1
 LUMA = (0.299, 0.587, 0.114)
+BORDER = 2  # cells at an image's edge that are not matched
 FINE_SHARE = 0.3  # of the cells, the most matches that are refined in training
 MIN_TRUE = 200  # of these, how many are kept for true matches
 
@@ -50,19 +53,56 @@ def surest(scores: torch.Tensor, b_ids: torch.Tensor, number: int, pairs: int) -
     return [order[b_ids[order] == b][:number] for b in range(pairs)]
 
 
+def similarity(tokens0: torch.Tensor, tokens1: torch.Tensor) -> torch.Tensor:
+    """Return (B, L, N) similarities of (B, L, C) and (B, N, C) tokens, single precision whatever theirs is.
+
+    They are divided by the published temperature, 0.1.
+    """
+    tokens0, tokens1 = (tokens.float() / tokens.shape[-1] ** 0.5 for tokens in (tokens0, tokens1))
+    with torch.autocast(tokens0.device.type, enabled=False):
+        return tokens0 @ tokens1.mT / 0.1
+
+
 def dual_softmax(
     tokens0: torch.Tensor, tokens1: torch.Tensor, mask0: torch.Tensor, mask1: torch.Tensor
 ) -> torch.Tensor:
-    """Return (B, L, N) match probabilities of (B, L, C) and (B, N, C) tokens, single precision whatever theirs is.
+    """Return (B, L, N) match probabilities of (B, L, C) and (B, N, C) tokens, of their ``similarity``.
 
-    The (B, L) and (B, N) masks are False where padded. Similarities are divided by the published temperature, 0.1.
+    The (B, L) and (B, N) masks are False where padded.
     """
-    tokens0, tokens1 = (tokens.float() / tokens.shape[-1] ** 0.5 for tokens in (tokens0, tokens1))
     real = mask0[:, :, None] & mask1[:, None, :]
-    with torch.autocast(tokens0.device.type, enabled=False):
-        similarity = (tokens0 @ tokens1.mT / 0.1).masked_fill(~real, -1e9)
+    logits = similarity(tokens0, tokens1).masked_fill(~real, -1e9)
     # a row that is padding throughout is even, not zero
-    return (similarity.softmax(1) * similarity.softmax(2)).masked_fill(~real, 0.0)
+    return (logits.softmax(1) * logits.softmax(2)).masked_fill(~real, 0.0)
+
+
+def cell_area(image: torch.Tensor, h: int, w: int, border: int = 0) -> torch.Tensor:
+    """Return the (1, h / 8, w / 8) mask of (B, 3, H, W) images' cells that are ``border`` cells from the edge."""
+    mask = torch.zeros(1, h // CELL, w // CELL, dtype=torch.bool, device=image.device)
+    mask[:, border : image.shape[2] // CELL - border, border : image.shape[3] // CELL - border] = True
+    return mask
+
+
+def windows(
+    features: torch.Tensor,
+    b_ids: torch.Tensor,
+    cells: torch.Tensor,
+    width: int,
+    *,
+    stride: int,
+    size: int,
+    margin: int,
+) -> torch.Tensor:
+    """Return (M, size * size, C): squares of (B, C, H, W) features that belong to cells, row by row.
+
+    There are ``width`` cells in a row. A square begins ``stride`` features after the one before it, the first
+    ``margin`` features outside the map, where there are zeros.
+    """
+    padded = F.pad(features, (margin,) * 4)
+    reach = torch.arange(size, device=cells.device)
+    rows = (cells // width * stride)[:, None] + reach
+    columns = (cells % width * stride)[:, None] + reach
+    return padded[b_ids[:, None, None], :, rows[:, :, None], columns[:, None, :]].flatten(1, 2)
 
 
 def mutual_matches(confidence: torch.Tensor, threshold: float) -> tuple[Ids, torch.Tensor]:

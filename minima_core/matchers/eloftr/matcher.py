@@ -19,6 +19,8 @@ from minima_core.errors import WeightsError
 from minima_core.geometry.cells import CELL, cell_points
 from minima_core.licences import Licence
 from minima_core.matchers._semidense import (
+    BORDER,
+    cell_area,
     gray,
     match_alike,
     mutual_matches,
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
 
 REPOSITORY = "efficientloftr"
 MINIMA_FILE = "minima_eloftr.ckpt"
-BORDER = 2  # cells at an image's edge that are not matched
 
 
 class EfficientLoFTR(Matcher):
@@ -105,10 +106,10 @@ class EfficientLoFTR(Matcher):
         """Match (B, 3, H, W) images; both sides are padded to one size."""
         h, w = (max(sides) for sides in zip(image0.shape[2:], image1.shape[2:], strict=True))
         padded = [F.pad(gray(i), (0, w - i.shape[3], 0, h - i.shape[2])) for i in (image0, image1)]
-        masks = [_area(image, h, w).flatten(1).expand(len(image), -1) for image in (image0, image1)]
+        masks = [cell_area(image, h, w).flatten(1).expand(len(image), -1) for image in (image0, image1)]
         coarse = match_cells(self.network, *padded, *masks)
         ids, scores = mutual_matches(coarse.confidence, self.params.threshold)
-        inner0, inner1 = (_area(image, h, w, BORDER).flatten() for image in (image0, image1))
+        inner0, inner1 = (cell_area(image, h, w, BORDER).flatten() for image in (image0, image1))
         allowed = torch.where(inner0[ids[1]] & inner1[ids[2]])[0]
         kept = surest(scores[allowed], ids[0][allowed], max_keypoints, len(image0))
         numbers = [len(some) for some in kept]
@@ -156,10 +157,3 @@ class EfficientLoFTR(Matcher):
         parts = {"coarse": float(cells.detach()), "pixel": float(pixel.detach()), "part": float(part.detach())}
         total = cells + pixel + PART_WEIGHT * part
         return Losses(total, parts | {"recall": recall(coarse.confidence, targets)})
-
-
-def _area(image: torch.Tensor, h: int, w: int, border: int = 0) -> torch.Tensor:
-    """Return the (1, h / 8, w / 8) mask of (B, 3, H, W) images' cells that are ``border`` cells from the edge."""
-    mask = torch.zeros(1, h // CELL, w // CELL, dtype=torch.bool, device=image.device)
-    mask[:, border : image.shape[2] // CELL - border, border : image.shape[3] // CELL - border] = True
-    return mask

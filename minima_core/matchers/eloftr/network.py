@@ -14,10 +14,9 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from minima_core.geometry.cells import CELL
-from minima_core.matchers._semidense import Ids, dual_softmax
+from minima_core.matchers._semidense import Ids, dual_softmax, windows
 
 Size = Literal["full", "small"]
 MULTIPLE = 32  # pixels: attention gathers 4 x 4 cells
@@ -136,8 +135,8 @@ def refine(net: Any, coarse: Coarse, ids: Ids) -> Fine:
     features = net.refinement_layer.forward_pyramid(top, list(reversed(coarse.pyramid)))
     features0, features1 = features.unflatten(0, (-1, 2)).unbind(1)
     width = coarse.cells.shape[-1]
-    window0 = _windows(features0, b_ids, i_ids, width, margin=0)
-    window1 = _windows(features1, b_ids, j_ids, width, margin=1)
+    window0 = windows(features0, b_ids, i_ids, width, stride=WINDOW, size=WINDOW, margin=0)
+    window1 = windows(features1, b_ids, j_ids, width, stride=WINDOW, size=WINDOW + 2, margin=1)
     # the last channels say which part of a pixel, the others which pixel
     part = net.config.fine_matching_slice_dim
     whole = features.shape[1] - part
@@ -172,12 +171,3 @@ def subpixel(fine: Fine, m: torch.Tensor, pixel0: torch.Tensor, pixel1: torch.Te
 def pixel_offset(pixel: torch.Tensor) -> torch.Tensor:
     """Return (..., 2): how far pixels of a window are from their cell's point; the window's middle is that point."""
     return torch.stack([pixel % WINDOW, pixel // WINDOW], -1) - (WINDOW - 1) / 2
-
-
-def _windows(features: torch.Tensor, b_ids: torch.Tensor, cells: torch.Tensor, width: int, *, margin: int) -> Any:
-    """Return (M, P, C): the features of (B, C, H, W) that belong to cells, ``margin`` more of them on each side."""
-    padded = F.pad(features, (margin,) * 4)
-    reach = torch.arange(WINDOW + 2 * margin, device=cells.device)
-    rows = (cells // width * WINDOW)[:, None] + reach
-    columns = (cells % width * WINDOW)[:, None] + reach
-    return padded[b_ids[:, None, None], :, rows[:, :, None], columns[:, None, :]].flatten(1, 2)

@@ -22,6 +22,7 @@ SMALL = {
     "coarse_side": 112,
     "fine_side": 128,
     "threshold": 0.001,
+    "fine_threshold": 0.0,
     "filter_threshold": 0.0,
     "similarity": -1.0,
 }
