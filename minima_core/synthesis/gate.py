@@ -14,6 +14,7 @@ from pydantic import Field as Setting
 
 from minima_core.checks.structure import Agreement, Field, agreement, depth_fields, image_field
 from minima_core.config import Section, checked
+from minima_core.random import rng as generator
 from minima_core.synthesis.base import Engine, Rendition, Source
 
 COARSE, FINE = 160, 320  # longer side of the fields that are compared: first glance, and where that leaves doubt
@@ -61,11 +62,15 @@ class Verdict:
 
 
 class Gate:
-    """Judges renditions of one source; what it needs of the source is computed once for all attempts."""
+    """Judges renditions of one source; what it needs of the source is computed once for all attempts.
 
-    def __init__(self, params: Params, source: Source) -> None:
+    ``match``, where given, is of a matcher that can read the modality; it is asked about what has passed so far.
+    """
+
+    def __init__(self, params: Params, source: Source, match: Match | None = None) -> None:
         self.params = params
         self.source = source
+        self.match = match
         self._fields: dict[int, list[Field]] = {}
 
     def judge(self, image: np.ndarray) -> Verdict:
@@ -73,11 +78,23 @@ class Gate:
 
         Edge orientations of the rendition are correlated with those of the photograph and of its depth, where known:
         the peak must stand out and lie at zero shift, and no mirror image of the rendition may agree better. Pictures
-        whose sides are all below 320 pixels hold too little for that; of them only blank ones are refused.
+        whose sides are all below 320 pixels hold too little for that; of them only blank ones are refused. A matcher
+        must find a known warp of the rendition as near to its place as the peak has to lie.
         """
+        limit = self.params.offset * max(1.0, max(image.shape[:2]) / USUAL)
+        found = self._correlated(image, limit)
+        if found.reason or self.match is None:
+            return found
+        error = matcher_error(self.match, self.source.image, image, generator(0, self.source.name, "gate"))
+        if error <= limit:
+            return found
+        place = f"{error:.0f} px from its place" if np.isfinite(error) else "nowhere in its source"
+        return Verdict(f"found by the matcher {place}", found.score)
+
+    def _correlated(self, image: np.ndarray, limit: float) -> Verdict:
+        """Return the verdict by correlation alone, whose peak may lie up to ``limit`` pixels from zero shift."""
         if max(image.shape[:2]) < FINE:
             return self._flat(image)
-        limit = self.params.offset * max(1.0, max(image.shape[:2]) / USUAL)
         glance = image_field(image, COARSE)
         for source in self._source(COARSE):  # the photograph first: its field costs least
             found = agreement(source, glance)
@@ -141,9 +158,28 @@ class Judged:
         return f"{self.verdict.reason}; {self.attempt + 1} attempts" if self.attempt else self.verdict.reason
 
 
-def judge(engine: Engine, source: Source, first: Rendition, params: Params, *, seed: int, modality: str) -> Judged:
-    """Return an image after the gate; one that is refused is made again with another seed, as often as allowed."""
-    gate = Gate(params, source)
+def judge(
+    engine: Engine,
+    source: Source,
+    first: Rendition,
+    params: Params,
+    *,
+    seed: int,
+    modality: str,
+    match: Match | None = None,
+) -> Judged:
+    """Return an image after the gate; one that is refused is made again with another seed, as often as allowed.
+
+    Args:
+        engine: that made it.
+        source: that it was made from.
+        first: the first attempt.
+        params: the gate's settings.
+        seed: the project's seed.
+        modality: what was made.
+        match: of a matcher that is to be asked, too; see ``Gate``.
+    """
+    gate = Gate(params, source, match)
     found = Judged(first, gate.judge(first.image), 0)
     while found.verdict.reason and engine.seeded and found.attempt < params.retries:
         attempt = found.attempt + 1

@@ -12,7 +12,7 @@ from skimage import data
 from minima_core.config import PARAMS, checked, read_value
 from minima_core.io.images import read_image
 from minima_core.synthesis.base import MODALITIES, Source
-from minima_core.synthesis.gate import Gate, Params, matcher_error, shipped
+from minima_core.synthesis.gate import Gate, Params, judge, matcher_error, shipped
 
 SIX = ["infrared", "event", "paint", "sketch", "sar", "medical"]  # those that need no depth
 PLANTED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
@@ -103,15 +103,48 @@ def test_a_small_picture_is_refused_only_where_it_is_blank(params, photo):
     assert "blank" in gate.judge(np.zeros_like(small)).reason
 
 
-def test_a_matcher_measures_the_known_warp(photo):
-    def orb(image0, image1):
-        finder = cv2.ORB_create(1000)
-        (kpts0, desc0), (kpts1, desc1) = (finder.detectAndCompute(image, None) for image in (image0, image1))
-        found = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(desc0, desc1)
-        points = np.array([[kpts0[m.queryIdx].pt, kpts1[m.trainIdx].pt] for m in found])
-        return points[:, 0], points[:, 1]
+def orb(image0, image1):
+    """A matcher of the simplest kind, which reads photographs and what is painted after them."""
+    finder = cv2.ORB_create(1000)
+    (kpts0, desc0), (kpts1, desc1) = (finder.detectAndCompute(image, None) for image in (image0, image1))
+    if desc0 is None or desc1 is None:
+        return np.zeros((0, 2)), np.zeros((0, 2))
+    found = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(desc0, desc1)
+    points = np.array([[kpts0[m.queryIdx].pt, kpts1[m.trainIdx].pt] for m in found]).reshape(-1, 2, 2)
+    return points[:, 0], points[:, 1]
 
+
+def test_a_matcher_measures_the_known_warp(photo):
     rng = np.random.default_rng(0)
     assert matcher_error(orb, photo, photo, rng) < 2
     assert matcher_error(orb, photo, np.roll(photo, 20, 1), rng) > 10
     assert matcher_error(lambda *_: (np.zeros((0, 2)), np.zeros((0, 2))), photo, photo, rng) == float("inf")
+
+
+def test_a_matcher_judges_where_correlation_cannot(params, photo):
+    """Pictures below 320 pixels hold too little for the correlation."""
+    small = cv2.resize(photo, (300, 240), interpolation=cv2.INTER_AREA)
+    planted = [np.roll(small, 24, 1), small[:, ::-1].copy(), cv2.resize(data.coffee(), (300, 240))]
+    blind, seeing = Gate(params, Source("a", small)), Gate(params, Source("a", small), orb)
+    assert [blind.judge(image).reason for image in planted] == [""] * 3
+    reasons = [seeing.judge(image).reason for image in planted]
+    assert seeing.judge(small).reason == ""
+    assert all(reason.startswith("found by the matcher") for reason in reasons)
+    assert 18 < float(reasons[0].split()[4]) < 30  # pixels
+
+
+def test_what_a_matcher_refuses_is_drawn_anew(params, photo):
+    asked = []
+
+    def unwilling_once(image0, image1):
+        asked.append(1)
+        return orb(image0, image1) if len(asked) > 1 else (np.zeros((0, 2)), np.zeros((0, 2)))
+
+    engine = MODALITIES.create("paint", MODALITIES.settings("paint"))
+    source = Source("a/0", cv2.resize(photo, (300, 240), interpolation=cv2.INTER_AREA))
+    first = engine.synthesise(source, seed=0, modality="paint")
+    found = judge(engine, source, first, params, seed=0, modality="paint", match=unwilling_once)
+    assert (found.attempt, found.refused) == (1, "") and len(asked) == 2
+    assert (found.rendition.image != first.image).any()
+    never = judge(engine, source, first, params, seed=0, modality="paint", match=lambda *_: (np.zeros((0, 2)),) * 2)
+    assert never.refused == "found by the matcher nowhere in its source; 3 attempts"
