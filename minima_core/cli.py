@@ -142,7 +142,9 @@ def synthesise(
 
     settings = {**MODALITIES.settings(modality, engine), **_assignments(set_)}
     made = synthesise_files(input, out, modality=modality, settings=settings, seed=seed, device=_device(device))
-    typer.echo(f"{len(made)} {modality} images in {out}")
+    terms = MODALITIES.create(modality, settings).terms()
+    use = "" if terms.commercial else ", which does not allow commercial use"
+    typer.echo(f"{len(made)} {modality} images in {out}; licence of the engine {terms.name}{use}")
 
 
 @app.command()

@@ -15,6 +15,7 @@ import torch
 from minima_core import cli
 from minima_core.errors import ConfigError
 from minima_core.io.images import read_image, write_image
+from minima_core.licences import CC_BY_NC_4_0
 from minima_core.types import Matches
 
 MMIM = Path(__file__).resolve().parents[3] / "shared/data/mmim"
@@ -190,6 +191,14 @@ def test_synthesise_refuses_to_write_over_the_originals(images, tmp_path, capsys
 def test_synthesise_names_an_input_that_is_not_there(tmp_path, capsys):
     out = tmp_path / "out"
     assert "no nowhere" in fails(capsys, "synthesise", "--modality", "event", "--input", "nowhere", "--out", out)
+
+
+def test_synthesise_says_whether_its_images_may_be_sold(images, tmp_path, capsys, monkeypatch):
+    command = ["synthesise", "--modality", "sketch", "--input", str(images[0]), "--out", str(tmp_path / "out")]
+    assert run(*command) == 0 and capsys.readouterr().out.endswith("licence of the engine Apache-2.0\n")
+    monkeypatch.setattr("minima_core.synthesis.sketch.xdog.XDoG.licence", CC_BY_NC_4_0)
+    assert run(*command) == 0
+    assert "licence of the engine CC-BY-NC-4.0, which does not allow commercial use" in capsys.readouterr().out
 
 
 def test_synthesise_takes_another_engine_and_its_settings(images, tmp_path):
