@@ -35,9 +35,9 @@ CHANGES: dict[str, Any] = {
 COLUMNS: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
     "synthetic_six, six": ("synthetic_six", lambda r: r["metrics"]["auc@10"]),
     "synthetic_six, RGB": ("synthetic_six", lambda r: r["categories"]["rgb"]["auc@10"]),
-    "mmim, medical": ("mmim", lambda r: r["groups"]["Medical"]["auc@10"]),
-    "mmim, remote sensing": ("mmim", lambda r: r["groups"]["RemoteSensing"]["auc@10"]),
-    "mmim, VIS-IR": ("mmim", lambda r: r["categories"]["ComputerVision/VIS_IR"]["auc@10"]),
+    "mmim, medical": ("mmim", lambda r: r["groups"]["Medical"]["auc@10px"]),
+    "mmim, remote sensing": ("mmim", lambda r: r["groups"]["RemoteSensing"]["auc@10px"]),
+    "mmim, VIS-IR": ("mmim", lambda r: r["categories"]["ComputerVision/VIS_IR"]["auc@10px"]),
 }
 
 
