@@ -98,9 +98,11 @@ def test_a_batch_of_several_sizes_gives_what_each_pair_gives(made):
     together, alone = made.match_batch(pairs), [made.match(*pair) for pair in pairs]
     assert len(together) == 5 and len(together[0]) > 0 and len(together[2]) == 0
     for some, one in zip(together, alone, strict=True):
-        torch.testing.assert_close(some.mkpts0, one.mkpts0, atol=0.01, rtol=0)
-        torch.testing.assert_close(some.mkpts1, one.mkpts1, atol=0.01, rtol=0)
         torch.testing.assert_close(some.scores, one.scores, atol=1e-3, rtol=0)
+        ends, own = (torch.cat([found.mkpts0, found.mkpts1], 1) for found in (some, one))
+        # in any order: scores of random weights tie to the sixth place
+        apart = (ends[:, None] - own[None]).abs().amax(-1)
+        assert len(ends) == 0 or max(apart.amin(0).max(), apart.amin(1).max()) < 0.01
     assert made.match_batch([]) == []
 
 
