@@ -33,7 +33,7 @@ def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return ``values`` with those of ``changes`` in their places."""
     result = copy.deepcopy(values)
     for key, value in changes.items():
-        result[key] = merged(result[key], value) if isinstance(value, dict) and key in result else value
+        result[key] = merged(result[key], value) if isinstance(value, dict) else value
     return result
 
 

@@ -31,7 +31,7 @@ SECOND: dict[str, Any] = {
     "rgb_share": 0.3,
     "any_share": 0.2,
     "parallax_share": 0.4,
-    "learned_share": 0.7,  # RGB pairs lose nothing, on pairs that no benchmark of docs/results.md holds
+    "learned_share": 0.7,  # where RGB pairs of other scenes lose nothing
     "validate_every": 200,
     "checkpoint_every": 100,
 }

@@ -27,7 +27,7 @@ from minima_core.provenance import code_digest
 from minima_core.published import PUBLISHED
 from minima_core.report.drawing import Curve
 from minima_core.report.page import THRESHOLD, BeforeAfter, Duel, Finding, Gallery, duel, match_picture, render_page
-from minima_core.report.pairs import changed_most, couples, error_curve, reach
+from minima_core.report.pairs import changed_most, couples, error_curve, reach, unit
 from minima_core.report.paper import Entry, paper_tables
 from minima_core.report.summary import Comparison, Result, Source, Summary
 from minima_core.report.table import markdown_table
@@ -153,14 +153,12 @@ class _Outcome:
     def shown(self, comparison: Comparison, k: int, tag: str = "") -> BeforeAfter:
         """Return pair ``k`` with the matches of both models drawn over it."""
         truth = self.prepared.list.pairs[k]
-        images = self.prepared.image(truth.image0, truth.sha0), self.prepared.image(truth.image1, truth.sha1)
         before, after = (
-            match_picture(truth, *images, found[k], scores.pairs[k].error)
+            match_picture(self.prepared, k, found[k], scores.pairs[k])
             for found, scores in zip(self.found, self.scores, strict=True)
         )
-        unit = "°" if truth.H_0to1 is None else " px"
         where = comparison.benchmark, comparison.matcher, truth.category, truth.name
-        return BeforeAfter(*where, unit, before, after, NAMES, tag)
+        return BeforeAfter(*where, unit(self.scores[0]), before, after, NAMES, tag)
 
 
 def _outcome(args: SummariseArgs, comparison: Comparison) -> _Outcome:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from minima_core.evaluation.benchmarks.base import PairTruth
+from minima_core.evaluation.benchmarks.base import Prepared
 from minima_core.evaluation.plotting import draw_matches
-from minima_core.evaluation.scoring import match_errors
+from minima_core.evaluation.scoring import PairScore, match_errors
 from minima_core.report.drawing import Curve, jpeg_uri, svg_chart, svg_lines, svg_scatter
 from minima_core.report.pairs import couples, error_curve, reach, unit
 from minima_core.report.paper import Entry, PaperTable
@@ -124,14 +124,14 @@ def duel(title: str, entries: Sequence[Entry]) -> Duel:
     return Duel(title, unit(first.scores), [entry.label for entry in entries], scatters, curves)
 
 
-def match_picture(
-    truth: PairTruth, image0: np.ndarray, image1: np.ndarray, matches: Matches, error: float | None
-) -> MatchPicture:
-    """Return a pair's matches over its (H, W, 3) uint8 images."""
+def match_picture(prepared: Prepared, k: int, matches: Matches, score: PairScore) -> MatchPicture:
+    """Return pair ``k`` of a benchmark with a model's matches over it."""
+    truth = prepared.list.pairs[k]
+    images = prepared.image(truth.image0, truth.sha0), prepared.image(truth.image1, truth.sha1)
     errors = match_errors(truth, matches).numpy()
     points = matches.mkpts0.numpy(), matches.mkpts1.numpy()
-    image = draw_matches(image0, image1, *points, errors=errors, threshold=THRESHOLD, height=HEIGHT, limit=150)
-    return MatchPicture(image, int((errors <= THRESHOLD).sum()), len(matches), error)
+    image = draw_matches(*images, *points, errors=errors, threshold=THRESHOLD, height=HEIGHT, limit=150)
+    return MatchPicture(image, int((errors <= THRESHOLD).sum()), len(matches), score.error)
 
 
 def render_page(

@@ -13,11 +13,11 @@ from minima_core.evaluation.metrics import Metrics
 from minima_core.evaluation.predictions import read_predictions
 from minima_core.evaluation.scoring import Scores
 from minima_core.report.page import BeforeAfter, Duel, MatchPicture, Worst, duel, match_picture, render
-from minima_core.report.pairs import changed_most, farthest_off, reach
+from minima_core.report.pairs import changed_most, farthest_off, reach, unit
 from minima_core.report.paper import Entry, paper_tables
 
 MOST = 6  # models in a chart; there are as many colours
-SHOWN = 2  # pairs a couple of models that improved most, and as many that lost most
+SHOWN = 2  # pairs of two models that improved most, and as many that lost most; of one model, twice as many
 
 
 @dataclass(frozen=True)
@@ -104,21 +104,18 @@ class Drawn:
                 for k in numbers:
                     where = self.group.title, " against ".join(labels), self.pairs[k].category, self.pairs[k].name
                     before, after = (self._picture(entry, k) for entry in (first, other))
-                    yield BeforeAfter(*where, self._unit(k), before, after, labels, tag)
+                    yield BeforeAfter(*where, unit(first.scores), before, after, labels, tag)
 
     def worst(self) -> Iterator[Worst]:
         """Yield the pairs that a model is farthest off on, where it is the only one; else the changes tell more."""
         for entry in self.entries if len(self.entries) == 1 else ():
             for k in farthest_off(entry.scores.pairs, 2 * SHOWN):
-                yield Worst(self.group.title, entry.label, self.pairs[k].name, self._unit(k), self._picture(entry, k))
+                yield Worst(
+                    self.group.title, entry.label, self.pairs[k].name, unit(entry.scores), self._picture(entry, k)
+                )
 
     def _picture(self, entry: Entry, k: int) -> MatchPicture:
-        truth = self.pairs[k]
-        images = self.prepared.image(truth.image0, truth.sha0), self.prepared.image(truth.image1, truth.sha1)
-        return match_picture(truth, *images, self.found[entry.label][k], entry.scores.pairs[k].error)
-
-    def _unit(self, k: int) -> str:
-        return "°" if self.pairs[k].H_0to1 is None else " px"
+        return match_picture(self.prepared, k, self.found[entry.label][k], entry.scores.pairs[k])
 
 
 def render_scores(entries: Sequence[Entry], changed: Sequence[BeforeAfter] = (), worst: Sequence[Worst] = ()) -> str:
