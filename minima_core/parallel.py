@@ -6,6 +6,7 @@ import ctypes
 import logging
 import multiprocessing
 import os
+import pickle
 import shlex
 import signal
 import socket
@@ -43,10 +44,10 @@ def map_jobs(function: Callable[[J], R], jobs: Sequence[J], *, workers: int, wha
     cv2.setNumThreads(1)  # OpenCV's threads do not survive a fork, and the workers would wait for them
     pool = ProcessPoolExecutor(min(workers, len(jobs)), _context(), initializer=_start)
     try:
-        futures = [pool.submit(function, job) for job in jobs]
+        futures = [pool.submit(_packed, function, pickle.dumps(job, pickle.HIGHEST_PROTOCOL)) for job in jobs]
         for finished in track(as_completed(futures), what, total=done + len(jobs), done=done):
             finished.result()
-        return [future.result() for future in futures]
+        return [pickle.loads(future.result()) for future in futures]
     except BrokenProcessPool:
         raise MinimaError(
             f"{what}: a worker process was killed, perhaps for want of memory; run again with fewer workers"
@@ -54,6 +55,15 @@ def map_jobs(function: Callable[[J], R], jobs: Sequence[J], *, workers: int, wha
     finally:
         pool.shutdown(cancel_futures=True)
         cv2.setNumThreads(before)
+
+
+def _packed(function: Callable[[J], R], job: bytes) -> bytes:
+    """Return ``function`` of a job, both packed here.
+
+    The pool itself would share each tensor as a file of its own, and leave a thread behind, beside which no more
+    workers can be forked.
+    """
+    return pickle.dumps(function(pickle.loads(job)), pickle.HIGHEST_PROTOCOL)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
+import torch
 
 from minima_core.errors import DataError, MinimaError
 from minima_core.parallel import Cluster, map_jobs
 
 
-def square(n: int) -> int:
+def square(n):
     return n * n
 
 
@@ -31,6 +33,13 @@ def dies(n: int) -> int:
 def test_results_come_in_the_order_of_the_jobs(workers):
     assert map_jobs(square, range(7), workers=workers, what="squares") == [0, 1, 4, 9, 16, 25, 36]
     assert map_jobs(square, [], workers=workers, what="nothing") == []
+
+
+def test_tensors_leave_no_thread_behind_beside_which_nothing_can_be_forked():
+    before = threading.active_count()
+    made = map_jobs(square, [torch.full((64,), n) for n in range(4)], workers=2, what="squares")
+    assert [int(found[0]) for found in made] == [0, 1, 4, 9]
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("workers", [1, 2])

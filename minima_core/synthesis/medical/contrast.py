@@ -6,27 +6,18 @@ from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field
 
 from minima_core.config import Section
 from minima_core.synthesis._filters import gaussian
+from minima_core.synthesis._ranges import NonNegative, Positive, Rising
+from minima_core.synthesis._tissues import Count, assign, curve, spin_echoes
 from minima_core.synthesis.base import Engine, Rendition, Source
 from minima_core.synthesis.medical._scanner import rician, sensitivity
-from minima_core.synthesis.medical._tissues import TISSUES, assign, curve
 
 WHITE = 230  # level of the strongest signal; noise has room above it
 
-
-def _rising(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] > ends[1]:
-        raise ValueError("give two numbers in rising order")
-    return ends
-
-
-Positive = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_rising)]
-Range = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(_rising)]
 Share = Annotated[float, Field(ge=0, le=0.95)]
-Count = Annotated[int, Field(ge=4, le=len(TISSUES))]
 
 
 class Times(Section):
@@ -49,11 +40,11 @@ class Contrast(Engine):
         ``blur``: in pixels of a 640 pixel wide picture; ``noise``: of each channel, against the strongest signal."""
 
         sequences: Annotated[dict[str, Times], Field(min_length=1)]
-        tissues: Annotated[tuple[Count, Count], AfterValidator(_rising)]
+        tissues: Annotated[tuple[Count, Count], Rising]
         texture: float = Field(ge=0, le=0.9)
-        bias: Annotated[tuple[Share, Share], AfterValidator(_rising)]
+        bias: Annotated[tuple[Share, Share], Rising]
         blur: Positive
-        noise: Range
+        noise: NonNegative
 
     params: Contrast.Params
     reads: ClassVar[frozenset[str]] = frozenset()
@@ -66,7 +57,7 @@ class Contrast(Engine):
         repetition, echo = (round(float(rng.uniform(*span)), 1) for span in (times.repetition, times.echo))
         count = int(rng.integers(*params.tissues, endpoint=True))
         bias, blur, noise = (round(float(rng.uniform(*span)), 4) for span in (params.bias, params.blur, params.noise))
-        tissues, signals = assign(count, repetition=repetition, echo=echo, rng=rng)
+        tissues, signals = assign(count, spin_echoes(repetition, echo), rng)
         gray = cv2.cvtColor(source.image, cv2.COLOR_RGB2GRAY)
         signal = cv2.LUT(gray, curve(gray, signals, params.texture)) * sensitivity(gray.shape, bias, rng)
         seen = rician(gaussian(signal, blur * max(1.0, max(gray.shape) / 640)), noise, rng)

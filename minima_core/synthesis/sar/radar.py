@@ -6,9 +6,10 @@ from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
-from pydantic import AfterValidator, Field, PositiveFloat
+from pydantic import Field
 
 from minima_core.synthesis._filters import gaussian
+from minima_core.synthesis._ranges import Positive, Range, Rising
 from minima_core.synthesis.base import Engine, Rendition, Source
 from minima_core.synthesis.sar._backscatter import of_materials, roughness, tone
 from minima_core.synthesis.sar._receiver import compress, power, speckle
@@ -16,16 +17,7 @@ from minima_core.synthesis.sar._relief import illuminate, relief_of
 
 TOP = 99.7  # percentile of the received power that is drawn white
 
-
-def _rising(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] > ends[1]:
-        raise ValueError("give two numbers in rising order")
-    return ends
-
-
 Slant = Annotated[float, Field(ge=5, le=85)]
-Range = Annotated[tuple[float, float], AfterValidator(_rising)]
-Positive = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_rising)]
 
 
 class Radar(Engine):
@@ -48,7 +40,7 @@ class Radar(Engine):
         white."""
 
         look: Range
-        incidence: Annotated[tuple[Slant, Slant], AfterValidator(_rising)]
+        incidence: Annotated[tuple[Slant, Slant], Rising]
         relief: float = Field(ge=0)
         tone: Positive
         swing: float = Field(ge=0)

@@ -10,9 +10,18 @@ from minima_core.checks.structure import agreement, image_field
 from minima_core.errors import ConfigError
 from minima_core.io.images import read_image
 from minima_core.random import rng
+from minima_core.synthesis._tissues import (
+    TISSUES,
+    Tissue,
+    assign,
+    classes,
+    curve,
+    spin_echo,
+    spin_echoes,
+    turns,
+)
 from minima_core.synthesis.base import MODALITIES, Source
 from minima_core.synthesis.medical._scanner import rician, sensitivity
-from minima_core.synthesis.medical._tissues import TISSUES, Tissue, assign, classes, curve, spin_echo, turns
 
 IDEAL = {"noise": [0, 0], "blur": [0.01, 0.01], "bias": [0, 0]}
 TIMES = ((500, 10), (4000, 90))  # repetition and echo of T1 and T2 weighting, milliseconds
@@ -28,7 +37,7 @@ def drawn_curve(gray, seed):
     times = shipped["sequences"][str(draw.choice(list(shipped["sequences"])))]
     repetition, echo = (draw.uniform(*times[which]) for which in ("repetition", "echo"))
     count = int(draw.integers(*shipped["tissues"], endpoint=True))
-    _, signals = assign(count, repetition=repetition, echo=echo, rng=draw)
+    _, signals = assign(count, spin_echoes(repetition, echo), draw)
     return curve(gray, signals, shipped["texture"]), signals
 
 

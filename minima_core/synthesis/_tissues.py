@@ -1,10 +1,11 @@
-"""Tissues, their relaxation times and what a spin echo shows of them."""
+"""Tissues, their relaxation times and what a spin echo shows of them, and their uptake of a tracer."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from pydantic import Field
 from scipy.interpolate import PchipInterpolator
 
 TURNS = 2  # least number of times that signal turns over the gray range
@@ -35,6 +36,20 @@ TISSUES = {
     "liver": Tissue(0.75, 500, 43),
 }
 
+# of fluorodeoxyglucose, against the gray matter of a resting brain; rough means of what textbooks show
+UPTAKE = {
+    "air": 0.0,
+    "bone": 0.12,
+    "fluid": 0.04,
+    "gray matter": 1.0,
+    "white matter": 0.28,
+    "fat": 0.08,
+    "muscle": 0.18,
+    "liver": 0.45,
+}
+
+Count = Annotated[int, Field(ge=4, le=len(TISSUES))]  # of the classes that a picture's gray is cut into
+
 
 def spin_echo(tissue: Tissue, *, repetition: float, echo: float) -> float:
     """Return the signal of a spin echo with these times in milliseconds; 1 is water at full relaxation."""
@@ -48,14 +63,18 @@ def turns(values: np.ndarray) -> int:
     return int((steps[1:] != steps[:-1]).sum())
 
 
-def assign(count: int, *, repetition: float, echo: float, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
-    """Return the tissues of ``count`` gray classes, dark to bright, and their (count,) signals, at most 1.
+def spin_echoes(repetition: float, echo: float) -> dict[str, float]:
+    """Return the signal of every tissue."""
+    return {name: spin_echo(tissue, repetition=repetition, echo=echo) for name, tissue in TISSUES.items()}
+
+
+def assign(count: int, signal: dict[str, float], rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
+    """Return the tissues of ``count`` gray classes, dark to bright, and their (count,) signals, the strongest 1.
 
     The first of several random assignments whose signal turns at least twice over the gray range and whose neighbouring
     classes can be told apart; where none does, the one that comes nearest to it.
     """
-    names = list(TISSUES)
-    signals = np.array([spin_echo(TISSUES[name], repetition=repetition, echo=echo) for name in names])
+    names, signals = list(signal), np.array(list(signal.values()))
 
     def clarity(chosen: np.ndarray) -> tuple[bool, float]:
         found = signals[chosen] / signals[chosen].max()

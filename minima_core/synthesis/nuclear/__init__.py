@@ -1,0 +1,1 @@
+"""Nuclear medicine: how much of a tracer tissue takes up, by emission tomography (PET, SPECT)."""
