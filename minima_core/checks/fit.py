@@ -20,7 +20,9 @@ TURNS = {"upside down": (-1, -1), "mirrored": (1, -1), "mirrored and upside down
 CLEAR = 4.5  # height of an alignment peak that a wrong picture does not reach, as in validation.bands
 LEAD = 3.0  # by which a turned picture must fit better
 LOOK = 16  # differences of brightness along each side
-SAME = 24  # of their 256 signs, in which two copies may differ; different pictures differ in 70 and more
+SAME = 24  # of their 256 signs, in which two copies may differ; different pictures differ in 70 and more, if not flat
+ALIKE = 48  # pixels along each side of the copies that are compared in full
+COPIED = 0.95  # correlation of two such that are of one picture
 
 
 def pair_fit(
@@ -92,10 +94,19 @@ def picture_look(image: np.ndarray) -> int:
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes())
 
 
-def same_looks(looks: list[int]) -> list[tuple[int, int]]:
-    """Return the pairs (i, j), i < j, of pictures that look the same: at most ``SAME`` bits differ.
+def same_picture(image0: np.ndarray, image1: np.ndarray) -> bool:
+    """Say whether two (H, W, 3) uint8 images, of any sizes, are of one picture: their gray correlates."""
+    small = [
+        cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (ALIKE, ALIKE), interpolation=cv2.INTER_AREA)
+        for image in (image0, image1)
+    ]
+    return bool(np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1] >= COPIED)
 
-    Of two such at least one of ``SAME + 1`` pieces is equal, so that only those are compared.
+
+def same_looks(looks: list[int]) -> list[tuple[int, int]]:
+    """Return the pairs (i, j), i < j, of pictures that may be the same: at most ``SAME`` bits differ.
+
+    Pictures with large flat parts share the bits of those; ``same_picture`` tells them apart. Of two such at least one of ``SAME + 1`` pieces is equal, so that only those are compared.
     """
     width = -(-(LOOK * LOOK) // (SAME + 1))
     found = set()

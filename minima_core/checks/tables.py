@@ -21,7 +21,7 @@ import torch
 
 from minima_core.checks.cameras import camera_problem, homography_problem, pose_error
 from minima_core.checks.contrast import contrast, off_palette
-from minima_core.checks.fit import pair_fit, picture_look, same_looks, turned
+from minima_core.checks.fit import pair_fit, picture_look, same_looks, same_picture, turned
 from minima_core.checks.store import Row, Tables
 from minima_core.checks.structure import Field, agreement, depth_fields, image_field
 from minima_core.data.index import Scene, index_digest, read_scene
@@ -337,10 +337,12 @@ def _mark_copies(tables: Tables) -> None:
     tables.change(f"update images set leak = coalesce({leak}, ''), copy = coalesce({copy}, '')")
     looks = tables.ask("select rowid, file, split, look from images where look is not null order by rowid")
     for i, j in same_looks([int(value, 16) for *_, value in looks]):
-        for (row, _, split, _), (_, file, other, _) in ((looks[i], looks[j]), (looks[j], looks[i])):
-            if split != other:
-                found = f"looks the same as {file} of split {other}"
-                tables.change("update images set leak = ? where rowid = ? and leak = ''", values=(found, row))
+        one, two = looks[i], looks[j]
+        if one[2] == two[2] or not same_picture(read_image(Path(one[1])), read_image(Path(two[1]))):
+            continue
+        for (row, *_), (_, file, other, _) in ((one, two), (two, one)):
+            found = f"looks the same as {file} of split {other}"
+            tables.change("update images set leak = ? where rowid = ? and leak = ''", values=(found, row))
 
 
 def _short(error: Exception) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_world import picture
 
-from minima_core.checks.fit import SAME, pair_fit, picture_look, same_looks, turned
+from minima_core.checks.fit import SAME, pair_fit, picture_look, same_looks, same_picture, turned
 from minima_core.checks.structure import depth_fields
 from minima_core.geometry.epipolar import fundamental
 
@@ -23,6 +23,20 @@ def test_copies_look_the_same_whatever_their_size_and_compression():
     darker = (image * 0.7).astype(np.uint8)
     looks = [picture_look(i) for i in (image, large, coded, darker, picture(4)[0], np.roll(image, 20, 1))]
     assert same_looks(looks) == [(i, j) for i in range(4) for j in range(i + 1, 4)]
+
+
+def test_copies_correlate_and_pictures_that_are_alike_flat_do_not():
+    image = picture(3)[0]
+    small = cv2.resize(image, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
+    coded = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], cv2.IMREAD_COLOR)
+    gamma = (255 * (image / 255) ** 1.4).astype(np.uint8)
+    assert all(same_picture(image, copy) for copy in (small, coded, gamma))
+    assert not same_picture(image, picture(4)[0])
+    flat = [np.full((144, 192, 3), 150, np.uint8) for _ in range(2)]
+    for seed, half in enumerate(flat):  # the sky of two pictures, nothing below
+        half[:12] = picture(seed)[0][:12]
+    assert len(same_looks([picture_look(half) for half in flat])) == 1
+    assert not same_picture(*flat)
 
 
 def test_looks_are_compared_as_if_each_were_with_each():
