@@ -106,7 +106,8 @@ def same_picture(image0: np.ndarray, image1: np.ndarray) -> bool:
 def same_looks(looks: list[int]) -> list[tuple[int, int]]:
     """Return the pairs (i, j), i < j, of pictures that may be the same: at most ``SAME`` bits differ.
 
-    Pictures with large flat parts share the bits of those; ``same_picture`` tells them apart. Of two such at least one of ``SAME + 1`` pieces is equal, so that only those are compared.
+    Pictures with large flat parts share the bits of those; ``same_picture`` tells them apart. Of two that look the same
+    at least one of ``SAME + 1`` pieces is equal, so that only those are compared.
     """
     width = -(-(LOOK * LOOK) // (SAME + 1))
     found = set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 from minima_core.evaluation.metrics import Metrics
 
@@ -31,12 +30,11 @@ def rejection_metrics(related: np.ndarray, inliers: np.ndarray, confidence: np.n
 
 def auroc(positive: np.ndarray, values: np.ndarray) -> float:
     """Return the area under the ROC curve in percent; 50 where one of the two kinds is missing."""
-    n = int(positive.sum())
-    m = len(positive) - n
-    if not n or not m:
+    related, others = values[positive], np.sort(values[~positive])
+    if not len(related) or not len(others):
         return 50.0
-    above = float(rankdata(values)[positive].sum()) - n * (n + 1) / 2
-    return 100.0 * above / (n * m)
+    below, not_above = (np.searchsorted(others, related, side) for side in ("left", "right"))
+    return 100.0 * float((below + not_above).mean()) / (2 * len(others))
 
 
 def _share(hits: np.ndarray) -> float:

@@ -6,7 +6,6 @@ import hashlib
 
 import cv2
 import numpy as np
-from scipy.stats import truncnorm
 
 MARGIN = 0.1  # of the image's sides, around the patch that is moved
 PERSPECTIVE = 0.05  # of the sides
@@ -60,6 +59,8 @@ def _move(patch: np.ndarray, random: Random) -> np.ndarray:
 
 def _normal(mean: float, amplitude: float, n: int, random: Random) -> np.ndarray:
     """Draw ``n`` numbers within ``amplitude`` of the mean, which is two deviations."""
+    from scipy.stats import truncnorm  # takes a second to import, and few need it
+
     return np.asarray(truncnorm(-2, 2, loc=mean, scale=amplitude / 2).rvs(n, random_state=random))
 
 
