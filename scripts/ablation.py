@@ -44,7 +44,7 @@ COLUMNS: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
 def main(arguments: argparse.Namespace) -> None:
     """Make the data, train and score every run, and print the table."""
     out = arguments.out.resolve()
-    train = {"steps": arguments.steps, "threads": 1, "checkpoint_every": 40, "validate_every": 40}
+    train = {"steps": arguments.steps, "learned_share": 1.0, "threads": 1, "checkpoint_every": 40, "validate_every": 40}
     params = merged(params_with(CHANGES), {"training": {"finetune": {"lightglue": {"demo": train}}}})
     data = out / "data"
     make_data(data, params, MODALITIES)

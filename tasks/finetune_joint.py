@@ -16,7 +16,8 @@ from minima_core.licences import Licence, named
 from minima_core.manifest import Certificate, ModalityManifest, ModelCard, Split, file_sha256
 from minima_core.matchers.lightglue import LightGlue
 from minima_core.models import read_model, save_model
-from minima_core.training.joint import Album, JointTraining, blend, fit_joint, read_album
+from minima_core.training.average import blend
+from minima_core.training.joint import Album, JointTraining, fit_joint, read_album
 from minima_core.training.loop import summary
 from minima_core.training.run import certified, save_curves, training_code
 from minima_core.training.steps import Fitted
@@ -61,7 +62,7 @@ def main(args: FinetuneJointArgs) -> TrainingReport:
             scratch=scratch,
             teacher=teacher,
         )
-        blend(matcher, teacher, params.learned_share)
+        blend(matcher, teacher.state_dict(), params.learned_share)
         card = save_model(args.out, matcher, _card(parent, data_sets, params, seed, fitted))
         save_curves(args.out, fitted)
         remove_when_done(scratch)  # a forced rerun is to train again

@@ -1,4 +1,4 @@
-"""A running average of the weights, which often validates better than the weights of any one step."""
+"""Averages of weights: a running one, which often validates better than any one step, and one with the parent's."""
 
 from __future__ import annotations
 
@@ -51,3 +51,17 @@ class Average:
         finally:
             if before:
                 self.network.load_state_dict(before)
+
+
+def blend(network: nn.Module, start: Mapping[str, torch.Tensor], share: float) -> None:
+    """Leave in ``network`` the weights that lie at ``share`` of the way from the weights ``start`` to its own.
+
+    Fine-tuned weights forget some of what they started from; on the straight line between the two lie models that
+    are better than either at both (WiSE-FT, arXiv 2109.01903).
+    """
+    network.load_state_dict(
+        {
+            name: torch.lerp(start[name].to(weight), weight, share) if weight.is_floating_point() else weight
+            for name, weight in network.state_dict().items()
+        }
+    )

@@ -524,21 +524,6 @@ def fit_joint(
     return Fitted.of(progress)
 
 
-def blend(matcher: nn.Module, teacher: nn.Module, share: float) -> None:
-    """Leave in ``matcher`` the weights that lie at ``share`` of the way from the teacher's to its own.
-
-    Fine-tuned weights forget some of what they started from; on the straight line between the two lie models that
-    are better than either at both (WiSE-FT, arXiv 2109.01903).
-    """
-    start, end = teacher.state_dict(), matcher.state_dict()
-    matcher.load_state_dict(
-        {
-            name: torch.lerp(start[name].to(tensor), tensor, share) if tensor.is_floating_point() else tensor
-            for name, tensor in end.items()
-        }
-    )
-
-
 def _generator(seed: int, step: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int(rng(seed, "points", step).integers(2**62)))
 

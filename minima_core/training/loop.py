@@ -29,7 +29,7 @@ from minima_core.matchers.base import Losses, Matcher, Precision, TrainingData, 
 from minima_core.progress import track
 from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
-from minima_core.training.average import Average
+from minima_core.training.average import Average, blend
 from minima_core.training.checkpoint import Progress
 from minima_core.training.distributed import Group, group
 from minima_core.training.optim import Optimiser, Schedule, optimiser_for
@@ -49,6 +49,7 @@ class TrainingParams(Section):
     schedule: Schedule
     clip: Annotated[float, Field(gt=0)] | None  # norm of the gradient
     ema: Annotated[float, Field(ge=0, lt=1)]  # decay of the average of weights that is validated and kept; 0: none
+    learned_share: Annotated[float, Field(gt=0, le=1)]  # of the way from the weights at the start to the trained ones
     pairs: PairSampling
     validation_samples: Annotated[int, Field(gt=0)]
     validate_every: Annotated[int, Field(gt=0)]  # steps
@@ -99,6 +100,7 @@ def fit(
 ) -> Fitted:
     """Train ``matcher`` in place and leave in it the weights with the lowest validation loss.
 
+    With a ``learned_share`` below 1 they are left that far on the way there from the weights the matcher came with.
     Processes that torchrun has started share the batches; one of them writes.
 
     Args:
@@ -114,6 +116,7 @@ def fit(
         TrainingError: if more than ``max_skipped`` steps had a loss or a gradient that is not finite, a validation
             loss is not, or the learning rates are not for this matcher's groups of parameters.
     """
+    start = {name: weight.clone() for name, weight in matcher.state_dict().items()} if params.learned_share < 1 else {}
     with deterministic(params.threads):
         optimiser = optimiser_for(matcher.groups(), params.optimiser, params.batch)
         average = Average(matcher, params.ema)
@@ -135,6 +138,8 @@ def fit(
             if progress.step % params.checkpoint_every == 0 or progress.step == params.steps:
                 run.save()
     matcher.load_state_dict(checkpoint.weights(scratch / _BEST))
+    if start:
+        blend(matcher, start, params.learned_share)
     return Fitted.of(progress)
 
 

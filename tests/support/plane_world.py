@@ -88,6 +88,7 @@ def training_settings(**changes: object) -> dict[str, object]:
         "schedule": {"kind": "exponential", "warmup": 2, "decay_from": 0.5, "decay_to": 0.1},
         "clip": 1.0,
         "ema": 0.0,
+        "learned_share": 1.0,
         "pairs": {
             "per_scene": 3,
             "overlap": [0.1, 0.7],

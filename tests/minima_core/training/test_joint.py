@@ -14,7 +14,8 @@ from minima_core.models import create
 from minima_core.supervision.sparse import matches_from_depth, matches_from_homography, matches_from_places
 from minima_core.tracking import NullTracker
 from minima_core.training import checkpoint
-from minima_core.training.joint import Album, Joint, JointTraining, Stereo, blend, draw, fit_joint
+from minima_core.training.average import blend
+from minima_core.training.joint import Album, Joint, JointTraining, Stereo, draw, fit_joint
 from minima_core.types import IGNORE, RGB
 
 XFEAT = {"extractor": "xfeat", "long_side": 256, "max_keypoints": 64, "filter_threshold": 0.1}
@@ -150,7 +151,7 @@ def test_training_moves_the_extractor_too_and_resumes(album, tmp_path):
 def test_a_blend_lies_between_the_two():
     start, end = create("lightglue", XFEAT, "test"), create("lightglue", XFEAT, "test")
     learned = {name: weights.clone() for name, weights in end.state_dict().items()}
-    blend(end, start, 0.25)
+    blend(end, start.state_dict(), 0.25)
     for name, weights in end.state_dict().items():
         if weights.is_floating_point():
             assert torch.allclose(weights, 0.75 * start.state_dict()[name] + 0.25 * learned[name], atol=1e-6)

@@ -36,7 +36,7 @@ def test_interrupted_and_resumed_ends_with_the_same_bits(tmp_path, reads):
 
 
 def test_everything_that_a_step_depends_on_is_resumed(tmp_path):
-    ways = {"ema": 0.8, "micro_batch": 1, "precision": "float16", "checkpoint_every": 3}
+    ways = {"ema": 0.8, "micro_batch": 1, "precision": "float16", "checkpoint_every": 3, "learned_share": 0.5}
     undisturbed, whole = run(tmp_path / "a", **ways)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "b", Points(fail_at=41), **ways)
@@ -148,6 +148,15 @@ def test_average_of_the_weights_is_what_is_validated_and_kept(tmp_path):
     assert 0 < mean.numbers()[0] < plain.numbers()[0]  # it starts at the weights of the beginning and follows
     loss = mean.loss(Points().collate([Points().sample(item) for item in VALIDATION])).total
     assert fitted.curves["val/loss"][-1] == (4, pytest.approx(loss.item()))
+
+
+def test_only_a_share_of_the_way_is_gone_where_less_is_asked_for(tmp_path):
+    whole, fitted = run(tmp_path / "a")
+    part, same = run(tmp_path / "b", learned_share=0.25)
+    assert same == fitted  # the training is the same
+    for before, learned, left in zip(Line().numbers(), whole.numbers(), part.numbers(), strict=True):
+        assert learned != before
+        assert left == pytest.approx(before + 0.25 * (learned - before), rel=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
