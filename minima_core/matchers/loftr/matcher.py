@@ -97,7 +97,7 @@ class LoFTR(Matcher):
 
     def loss(self, batch: ImageBatch) -> Losses:
         """Return the focal loss of the cells plus the loss of the refined matches."""
-        from minima_core.matchers.loftr.loss import fine_loss, fine_offsets
+        from minima_core.matchers.loftr.loss import SPREAD, fine_loss, fine_offsets
         from minima_core.supervision.coarse import coarse_targets, focal_loss
 
         batch = batch.to(next(self.network.parameters()).device)
@@ -107,6 +107,7 @@ class LoFTR(Matcher):
         expected = refine(self.network, coarse, ids)
         offsets, used = fine_offsets(targets, ids, reach=FINE * RADIUS)
         cells = focal_loss(coarse.confidence, targets).mean()
-        refined = fine_loss(expected[used], offsets[used], ids[0][used], len(batch)).mean()
+        least = SPREAD[self.params.size]
+        refined = fine_loss(expected[used], offsets[used], ids[0][used], len(batch), least=least).mean()
         parts = {"coarse": float(cells.detach()), "fine": float(refined.detach())}
         return Losses(cells + refined, parts | {"recall": recall(coarse.confidence, targets)})

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from kornia.feature import LoFTR as KorniaLoFTR
 from kornia.feature.loftr.loftr import default_cfg
+from kornia.feature.loftr.loftr_module.linear_attention import LinearAttention
 
 from minima_core.geometry.cells import CELL
 from minima_core.matchers._semidense import Ids, dual_softmax
@@ -36,7 +37,32 @@ def build(size: Size, positions: Positions, threshold: float) -> KorniaLoFTR:
             config[part].update(changed)
     config["coarse"]["temp_bug_fix"] = positions == "fixed"
     config["match_coarse"]["thr"] = threshold
-    return KorniaLoFTR(pretrained=None, config=config)
+    net = KorniaLoFTR(pretrained=None, config=config)
+    for transformer in (net.loftr_coarse, net.loftr_fine):
+        for layer in transformer.layers:
+            layer.attention = SingleAttention()
+    return net
+
+
+class SingleAttention(LinearAttention):
+    """kornia's linear attention, in single precision whatever that of its tokens is.
+
+    It divides by a sum of ``elu(x) + 1``, which half precision takes for zero where it is small, for x below -6 or so:
+    the sum becomes the 1e-6 that is added to it, and gradients grow by as much.
+    """
+
+    def forward(
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        q_mask: torch.Tensor | None = None,
+        kv_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Take (B, L, H, D) queries, (B, S, H, D) keys and values and the masks of either; return (B, L, H, D)."""
+        with torch.autocast(queries.device.type, enabled=False):
+            seen: torch.Tensor = super().forward(queries.float(), keys.float(), values.float(), q_mask, kv_mask)
+        return seen.to(queries.dtype)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from minima_core.errors import WeightsError
 from minima_core.io.images import to_tensor
 from minima_core.matchers._semidense import gray, load_checkpoint, mutual_matches, to_refine
 from minima_core.matchers.loftr.loss import fine_loss, fine_offsets
-from minima_core.matchers.loftr.network import match_cells, refine
+from minima_core.matchers.loftr.network import LinearAttention, SingleAttention, match_cells, refine
 from minima_core.models import create
 from minima_core.supervision.coarse import CoarseTargets, coarse_targets
 
@@ -105,8 +105,10 @@ def test_lightning_checkpoint_loads_strictly(monkeypatch):
 def test_fine_loss_by_hand():
     # spreads 0.5 and 1: inverse 2 and 1, mean 1.5, weights 4/3 and 2/3; squared distances 0.25 and 1
     expected = torch.tensor([[0.5, 0.0, 0.5], [0.0, -1.0, 1.0]])
-    loss = fine_loss(expected, torch.zeros(2, 2), torch.tensor([0, 0]), 2)
+    loss = fine_loss(expected, torch.zeros(2, 2), torch.tensor([0, 0]), 2, least=1e-10)
     assert loss.tolist() == pytest.approx([(4 / 3 * 0.25 + 2 / 3) / 2, 0.0])
+    even = fine_loss(expected, torch.zeros(2, 2), torch.tensor([0, 0]), 2, least=1.0)  # neither counts as surer
+    assert even.tolist() == pytest.approx([(0.25 + 1) / 2, 0.0])
 
 
 def test_truth_beyond_the_window_is_not_used():
@@ -152,6 +154,21 @@ def test_batch_without_truth_costs_nothing(data):
     losses.total.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
     assert data.sample(Item(0, "rgb", "rgb")).image0.shape[-1] == 96 < W
+
+
+def test_attention_has_the_gradients_of_single_precision_in_half():
+    """Of tokens below -6, whose ``elu(x) + 1`` half precision takes for zero."""
+    torch.manual_seed(0)
+    tokens, values = torch.randn(1, 25, 4, 8) * 0.5 - 8, torch.randn(1, 25, 4, 8)
+
+    def gradient(attention, precision):
+        queries = tokens.to(precision, copy=True).requires_grad_()
+        attention(queries, tokens.to(precision), values.to(precision)).float().square().sum().backward()
+        return queries.grad.float()
+
+    expected = gradient(LinearAttention(), torch.float32)
+    assert (gradient(SingleAttention(), torch.bfloat16) - expected).norm() < 0.1 * expected.norm()
+    assert not (gradient(LinearAttention(), torch.bfloat16) - expected).norm() < 0.5 * expected.norm()  # kornia's
 
 
 def test_half_precision_trains(data):
