@@ -35,6 +35,7 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 Keypoints = Annotated[int | None, typer.Option(help="Keypoints an image; the model's own number by default.")]
+LongSide = Annotated[int | None, typer.Option(help="Pixels that images are resized to, instead of the protocol's.")]
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -157,18 +158,19 @@ def evaluate(
     protocol: Annotated[str, typer.Option(help="Settings of matching and scoring.")] = "minima-v1",
     keep: Annotated[Path | None, typer.Option(help="Folder for the predictions, to be scored again.")] = None,
     max_keypoints: Keypoints = None,
+    long_side: LongSide = None,
     device: Device = "auto",
 ) -> None:
     """Score a model on a benchmark.
 
     ROOT is a folder that the stage fetch_benchmark prepared (data/benchmarks/NAME). For mmim it may also be the data
-    themselves: the folder Multimodal_Image_Matching_Datasets, or the one that holds it. --max-keypoints is part of the
-    protocol: it changes protocol_hash.
+    themselves: the folder Multimodal_Image_Matching_Datasets, or the one that holds it. --max-keypoints and
+    --long-side are part of the protocol: they change protocol_hash.
     """
     _check_keypoints(max_keypoints)
     from minima_core.evaluation.protocol import get_protocol
 
-    chosen = get_protocol(protocol, benchmark, max_keypoints=max_keypoints)
+    chosen = get_protocol(protocol, benchmark, max_keypoints=max_keypoints, long_side=long_side)
     _check_output(out, "--out", (".json",), ())
     if keep is not None:
         _check_folder(keep)
@@ -204,6 +206,7 @@ def score(
     estimator: Annotated[str, typer.Option(help="poselib or opencv, instead of the protocol's.")] = "",
     threshold: Annotated[float | None, typer.Option(help="Pixels, instead of the protocol's.")] = None,
     max_keypoints: Keypoints = None,
+    long_side: LongSide = None,
     sweep: Annotated[bool, typer.Option(help="Both estimators at several thresholds and seeds.")] = False,
 ) -> None:
     """Score predictions again, with another estimator or threshold, or with many: no network runs.
@@ -213,7 +216,7 @@ def score(
     _check_keypoints(max_keypoints)
     from minima_core.evaluation.protocol import get_protocol, with_estimator
 
-    chosen = get_protocol(protocol, benchmark, max_keypoints=max_keypoints)
+    chosen = get_protocol(protocol, benchmark, max_keypoints=max_keypoints, long_side=long_side)
     chosen = with_estimator(chosen, estimator, threshold=threshold)
     _check_output(out, "--out", (".json",), ())
     from minima_core.evaluation.run import prepared_root

@@ -143,6 +143,7 @@ AS_PUBLISHED: dict[str, dict[str, Any]] = {
     "diode_normal": {"corner_error": "reordered_inverse", **_POOLED},
     "dsec": {"corner_error": "reordered_swapped", **_POOLED},
 }
+LEAST_SIDE = 64  # pixels; smaller images show nothing to match
 # The other estimator of a protocol, for sweeps: what it is when it is asked for by name.
 OTHER_ESTIMATORS: dict[str, tuple[Ransac, Ransac]] = {
     "poselib": (PROTOCOLS["strict-v1"].pose, PROTOCOLS["strict-v1"].homography),
@@ -159,25 +160,35 @@ class Evaluation(Section):
     protocol: str
 
 
-def get_protocol(name: str, benchmark: str = "", *, max_keypoints: int | None = None) -> Protocol:
+def get_protocol(
+    name: str, benchmark: str = "", *, max_keypoints: int | None = None, long_side: int | None = None
+) -> Protocol:
     """Return a protocol by name, as it is for ``benchmark``; every override changes the digest.
 
     Args:
         name: of the protocol.
         benchmark: the published scripts differ in a few settings; "" leaves those of most.
         max_keypoints: instead of the model's own.
+        long_side: that images are resized to for any matcher, instead of the protocol's.
 
     Raises:
-        ConfigError: if there is no such protocol, or ``max_keypoints`` is not positive.
+        ConfigError: if there is no such protocol, or an override is too small.
     """
     if name not in PROTOCOLS:
         raise ConfigError(f"unknown protocol: {unknown(name, PROTOCOLS, 'minima_core.evaluation.protocol')}")
     if max_keypoints is not None and max_keypoints < 1:
         raise ConfigError(f"max_keypoints must be at least 1, not {max_keypoints}")
+    if long_side is not None and long_side < LEAST_SIDE:
+        raise ConfigError(f"long_side must be at least {LEAST_SIDE}, not {long_side}")
     protocol = PROTOCOLS[name]
     if name == "minima-v1":
         protocol = _changed(protocol, AS_PUBLISHED.get(benchmark, {}))
-    return protocol if max_keypoints is None else _changed(protocol, {"matching": {"max_keypoints": max_keypoints}})
+    changes: dict[str, Any] = {}
+    if max_keypoints is not None:
+        changes["max_keypoints"] = max_keypoints
+    if long_side is not None:
+        changes |= {"long_side": long_side, "sparse_long_side": None}
+    return _changed(protocol, {"matching": changes}) if changes else protocol
 
 
 def with_estimator(protocol: Protocol, estimator: str = "", *, threshold: float | None = None) -> Protocol:

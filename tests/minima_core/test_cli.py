@@ -174,6 +174,7 @@ def test_evaluate_writes_exactly_what_is_promised(tmp_path):
         ({"--root": "."}, "no list.json"),
         ({"--protocol": "minima-v9"}, "unknown protocol"),
         ({"--out": "r.csv"}, "--out must end in .json"),
+        ({"--long-side": "8"}, "long_side must be at least 64"),
     ],
 )
 def test_bad_options_of_evaluate_are_one_line(tmp_path, monkeypatch, capsys, change, message):

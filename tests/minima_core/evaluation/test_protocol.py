@@ -28,6 +28,13 @@ def test_an_override_of_the_keypoints_changes_the_hash():
     assert fewer.pose == plain.pose
 
 
+def test_an_override_of_the_size_holds_for_every_matcher_and_changes_the_hash():
+    plain, smaller = get_protocol("minima-v1"), get_protocol("minima-v1", long_side=256)
+    assert smaller.digest() != plain.digest()
+    assert (smaller.matching.long_side, smaller.matching.sparse_long_side) == (256, None)
+    assert smaller.homography == plain.homography
+
+
 def test_an_unknown_protocol_names_the_closest():
     with pytest.raises(ConfigError, match="did you mean 'minima-v1'"):
         get_protocol("minima-v2")
@@ -36,3 +43,8 @@ def test_an_unknown_protocol_names_the_closest():
 def test_no_keypoints_are_refused():
     with pytest.raises(ConfigError, match="at least 1"):
         get_protocol("minima-v1", max_keypoints=0)
+
+
+def test_images_too_small_to_match_are_refused():
+    with pytest.raises(ConfigError, match="at least 64, not 8"):
+        get_protocol("minima-v1", long_side=8)
