@@ -10,15 +10,12 @@ Markdown table: the mean over the seeds of the AUC at 10 degrees or pixels, and 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from stages import OF_TEXTURES, call, make_data, merged, params_with, stage, write
+from stages import OF_TEXTURES, Columns, make_data, merged, params_with, score, stage, table, write
 
 # photographs have no depth, so neither depth images nor normals
 MODALITIES = ["infrared", "event", "paint", "sketch", "sar", "medical"]
@@ -32,7 +29,7 @@ CHANGES: dict[str, Any] = {
     "dataset": {"name": "commons", "commons": {"views": 1}},  # a photograph is one pair
     "validation": OF_TEXTURES,
 }
-COLUMNS: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
+COLUMNS: Columns = {
     "synthetic_six, six": ("synthetic_six", lambda r: r["metrics"]["auc@10"]),
     "synthetic_six, RGB": ("synthetic_six", lambda r: r["categories"]["rgb"]["auc@10"]),
     "mmim, medical": ("mmim", lambda r: r["groups"]["Medical"]["auc@10px"]),
@@ -68,22 +65,19 @@ def main(arguments: argparse.Namespace) -> None:
             folder, "finetune", matcher="lightglue", preset="demo", parent=str(out / "parent"), out="model",
             modalities=str(data / "modalities"), **_inputs(data),
         )  # fmt: skip
-        score(folder, folder / "model")
-
-    def score(folder: Path, model: Path) -> None:
-        for name, root in benchmarks.items():
-            result = folder / f"{name}.json"
-            if not result.is_file():
-                options = {"model": model, "benchmark": name, "root": root, "protocol": "strict-v1", "out": result}
-                call(folder, "minima_core.cli", "evaluate", *(f"--{key}={value}" for key, value in options.items()))
+        score(folder, folder / "model", benchmarks)
 
     (out / "features").mkdir(exist_ok=True)
     train_and_score(("random", arguments.seeds[0]))  # needs the keypoints of every image
-    score(out, out / "parent")
+    score(out, out / "parent", benchmarks)
     runs = [(strategy, seed) for seed in arguments.seeds for strategy in STRATEGIES]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(train_and_score, runs))
-    sys.stdout.write("\n".join(_table(out, arguments.seeds, list(benchmarks))) + "\n")
+    rows = {"nothing: the RGB parent": [out]} | {
+        strategy: [_folder(out, strategy, seed) for seed in arguments.seeds] for strategy in STRATEGIES
+    }
+    columns = {title: column for title, column in COLUMNS.items() if column[0] in benchmarks}
+    sys.stdout.write(table("trained on", rows, columns) + "\n")
 
 
 def _inputs(data: Path) -> dict[str, str]:
@@ -92,23 +86,6 @@ def _inputs(data: Path) -> dict[str, str]:
 
 def _folder(out: Path, strategy: str, seed: int) -> Path:
     return out / "runs" / f"{strategy.replace(': ', '-')}-{seed}"
-
-
-def _table(out: Path, seeds: list[int], benchmarks: list[str]) -> list[str]:
-    """Return the lines of a Markdown table: a row for the parent and for each strategy."""
-    columns = {title: column for title, column in COLUMNS.items() if column[0] in benchmarks}
-    lines = [f"| trained on | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    rows = {"nothing: the RGB parent": [out]} | {
-        strategy: [_folder(out, strategy, seed) for seed in seeds] for strategy in STRATEGIES
-    }
-    for name, folders in rows.items():
-        cells = []
-        for benchmark, read in columns.values():
-            found = [read(json.loads((folder / f"{benchmark}.json").read_text())) for folder in folders]
-            spread = f" ({min(found):.1f}–{max(found):.1f})" if len(found) > 1 else ""
-            cells.append(f"{mean(found):.1f}{spread}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
 
 
 if __name__ == "__main__":

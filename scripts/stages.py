@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import yaml
@@ -22,6 +25,8 @@ OF_TEXTURES: dict[str, Any] = {
         "sketch": {"std": [0.5, 125], "entropy": [0.01, 8]},
     },
 }
+# title of a column -> the benchmark it is about, and its figure in that benchmark's scores
+Columns = dict[str, tuple[str, Callable[[dict[str, Any]], float]]]
 
 
 def params_with(changes: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +38,8 @@ def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return ``values`` with those of ``changes`` in their places."""
     result = copy.deepcopy(values)
     for key, value in changes.items():
-        result[key] = merged(result[key], value) if isinstance(value, dict) else value
+        both = isinstance(value, dict) and isinstance(result[key], dict)  # settings may be null, where none are used
+        result[key] = merged(result[key], value) if both else value
     return result
 
 
@@ -69,3 +75,25 @@ def call(folder: Path, module: str, *arguments: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     if subprocess.run([sys.executable, "-m", module, *arguments], cwd=folder, env=environment, check=False).returncode:
         sys.exit(f"{module} failed in {folder}; mend what it names and run this again")
+
+
+def score(folder: Path, model: Path, benchmarks: dict[str, Path], **options: object) -> None:
+    """Score a model on benchmarks by ``strict-v1``, as far as their results are not in the folder."""
+    for name, root in benchmarks.items():
+        result = folder / f"{name}.json"
+        if not result.is_file():
+            every = {"model": model, "benchmark": name, "root": root, "protocol": "strict-v1", "out": result, **options}
+            call(folder, "minima_core.cli", "evaluate", *(f"--{key}={value}" for key, value in every.items()))
+
+
+def table(head: str, rows: dict[str, list[Path]], columns: Columns) -> str:
+    """Return a Markdown table: the mean over a row's folders of scores, and the lowest and highest."""
+    lines = [f"| {head} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, folders in rows.items():
+        cells = []
+        for benchmark, read in columns.values():
+            found = [read(json.loads((folder / f"{benchmark}.json").read_text())) for folder in folders]
+            spread = f" ({min(found):.1f}–{max(found):.1f})" if len(found) > 1 else ""
+            cells.append(f"{mean(found):.1f}{spread}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
