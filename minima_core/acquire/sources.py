@@ -43,12 +43,13 @@ class File(Section):
         places = tuple(_at(mirror, self.name) for mirror in mirrors)
         return Remote(self.name, (*places, *self.urls), self.size, self.digest)
 
-    def needed(self, remote: Remote) -> int:
-        """Return the bytes that the file takes while it is brought and unpacked."""
+    def needed(self, remote: Remote) -> tuple[int, int]:
+        """Return the bytes that the file takes: an archive among the downloads, and what lies in the folder then."""
         here = any(path.is_file() for url in remote.urls if (path := local_path(url)))
-        archive = self.name.endswith(ARCHIVES)
         size = self.size or self.about
-        return (0 if here else size) + ((self.unpacked or size) if archive else 0)
+        if self.name.endswith(ARCHIVES):
+            return 0 if here else size, self.unpacked or size
+        return 0, size
 
 
 class Hub(Section):
@@ -140,7 +141,8 @@ def fetch_source(name: str, folder: Path, *, mirrors: Sequence[str] = (), patter
 def bring_files(name: str, files: Sequence[File], folder: Path, mirrors: Sequence[str]) -> None:
     """Bring files into ``folder``, archives unpacked; these lie in the user's cache until they are."""
     remotes = {file: file.remote(mirrors) for file in files}
-    require_space(folder, sum(file.needed(remote) for file, remote in remotes.items()), name)
+    archived, unpacked = map(sum, zip(*(file.needed(remote) for file, remote in remotes.items()), strict=True))
+    require_space({folder: unpacked, downloads(): archived}, name)
     folder.mkdir(parents=True, exist_ok=True)
     archives = []
     for file, remote in remotes.items():
@@ -187,6 +189,8 @@ def forget(archive: Path) -> None:
 def fetch_hub(hub: Hub, folder: Path, patterns: Iterable[str] = (), *, endpoint: str | None = None) -> None:
     """Bring the files of a data set on the hub into ``folder``: continued after a cut, checked by the hub's digests.
 
+    How much disk the files of some patterns need, the caller knows and checks.
+
     Raises:
         DataError: if the hub cannot be reached or does not have it.
     """
@@ -198,7 +202,7 @@ def fetch_hub(hub: Hub, folder: Path, patterns: Iterable[str] = (), *, endpoint:
             f"{hub.repo} is on the Hugging Face hub; install `pip install 'minima-pipeline[engines]'`"
         ) from None
     if not patterns:
-        require_space(folder, hub.about, hub.repo)
+        require_space({folder: hub.about}, hub.repo)
     try:
         snapshot_download(
             hub.repo,

@@ -11,7 +11,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -104,20 +104,30 @@ def local_path(url: str) -> Path | None:
     return None if "://" in url else Path(url)
 
 
-def require_space(folder: Path, needed: int, what: str) -> None:
-    """Say how much disk something needs.
+def require_space(needs: Mapping[Path, int], what: str) -> None:
+    """Say how much disk something needs, and where; folders of one disk share what is free on it.
 
     Raises:
         DataError: if it is not there.
     """
-    place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    free = shutil.disk_usage(place).free
-    logger.info("%s needs %s in %s, where %s are free", what, decimal(needed), folder, decimal(free))
-    if needed > free:
-        raise DataError(
-            f"{what} needs {decimal(needed)} in {folder}, where {decimal(free)} are free; "
-            "free some space, choose another folder or a smaller subset"
-        )
+    disks: dict[int, list[tuple[Path, int]]] = {}
+    for folder, needed in needs.items():
+        disks.setdefault(_existing(folder).stat().st_dev, []).append((folder, needed))
+    for parts in disks.values():
+        needed = sum(size for _, size in parts)
+        free = shutil.disk_usage(_existing(parts[0][0])).free
+        where = " and ".join(str(folder) for folder, size in parts if size or len(parts) == 1)
+        logger.info("%s needs %s in %s, where %s are free", what, decimal(needed), where, decimal(free))
+        if needed > free:
+            raise DataError(
+                f"{what} needs {decimal(needed)} in {where}, where {decimal(free)} are free; "
+                "free some space, choose another folder or ask for less"
+            )
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the closest above it that is there."""
+    return next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
 
 
 def _download(url: str, remote: Remote, target: Path, sleep: Callable[[float], None]) -> None:
@@ -204,7 +214,7 @@ def _request(url: str, remote: Remote, part: _Part) -> None:
             if remote.size is not None and total != remote.size:
                 raise _Refused(f"says that it has {total} bytes, {remote.size} expected")
             if not start:
-                require_space(part.path.parent, total, f"fetching {remote.name}")
+                require_space({part.path.parent: total}, f"fetching {remote.name}")
         validator = answer.headers.get("ETag", "")
         validator = (
             answer.headers.get("Last-Modified", "") if validator.startswith("W/") or not validator else validator

@@ -90,8 +90,10 @@ def _unpack(url: str, root: Path, scenes: Sequence[str]) -> None:
     official = url in ARCHIVE.urls
     if official:
         unpacked = round(ARCHIVE.unpacked * len(scenes) / ALL_SCENES)
-        require_space(root, unpacked, f"{len(scenes)} scenes of MegaDepth")
-        require_space(downloads(), ARCHIVE.about, f"the archive of all of MegaDepth, beside {len(scenes)} scenes,")
+        require_space(
+            {root: unpacked, downloads(): ARCHIVE.about},
+            f"{len(scenes)} scenes of MegaDepth, with the archive of all of it,",
+        )
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     archive = fetch(Remote(name, (url,)), downloads())
     unpack(archive, root, lambda path: _place(path, scenes))
@@ -119,7 +121,8 @@ def _copy(folder: Path, root: Path, scenes: Sequence[str]) -> None:
         scene: sorted(p for p in place.glob("dense*/*/*") if p.parent.name in {"imgs", "depths"})
         for scene, place in found.items()
     }
-    require_space(root, sum(p.stat().st_size for paths in files.values() for p in paths), "copying MegaDepth's scenes")
+    size = sum(p.stat().st_size for paths in files.values() for p in paths)
+    require_space({root: size}, "copying MegaDepth's scenes")
     for scene, paths in files.items():
         building = root / f".{scene}{UNFINISHED}"
         for path in paths:

@@ -9,9 +9,11 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from minima_core.acquire.sources import downloads, fetch_hub, source
+from minima_core.acquire.transfer import require_space
+from minima_core.data.datasets._megadepth import ALL_SCENES
 from minima_core.data.datasets.megadepth import MegaDepth
 from minima_core.errors import DataError
 from minima_core.io.atomic import UNFINISHED
@@ -59,9 +61,13 @@ def bring_renditions(root: Path, modality: Name, scenes: Sequence[str], folders:
     missing = [scene for scene in scenes if not any((root / scene).glob(f"dense*/{modality}"))]
     if not missing:
         return
+    fetched = None
     if not folders:
-        hub, fetched = source("megadepth_syn").hub, downloads() / "MegaDepth-Syn"
+        hub, fetched = source("megadepth_syn").hub, downloads() / f"MegaDepth-Syn-{modality}"
         assert hub is not None
+        size = hub.about * len(missing) // (ALL_SCENES * len(get_args(Name)))
+        what = f"the {modality} renditions of {len(missing)} scenes, brought and copied,"
+        require_space({fetched: size, root: size}, what)
         places = [layout.format(Modality=modality.capitalize()) for layout in LAYOUTS[:2]]
         fetch_hub(hub, fetched, [f"{place}/{scene}/*" for place in places for scene in missing])
         folders = [fetched]
@@ -73,6 +79,8 @@ def bring_renditions(root: Path, modality: Name, scenes: Sequence[str], folders:
             f"no {modality} rendition of scene {still[0]} in {', '.join(map(str, folders))}, looked for "
             f"{LAYOUTS[0].format(Modality=modality.capitalize())}; see dataset.megadepth_syn.rendition_sources"
         )
+    if fetched:
+        shutil.rmtree(fetched)
     if still:
         logger.warning("there are no %s renditions of the scenes %s", modality, ", ".join(still))
 

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
 from minima_core.data.exporters.base import Exporter, records
+from minima_core.data.importers.base import SCENE_LISTS
 from minima_core.data.index import Scene
 from minima_core.io.atomic import write_bytes
 from minima_core.io.pickled import npz_bytes
-from minima_core.manifest import Split
 
 
 class GlueFactory(Exporter):
     """``scene_info/SCENE.npz``; the matrix is -1 for every two images that are no pair of ours."""
 
-    lists: ClassVar[dict[Split, str]] = {
-        "train": "train_scenes.txt",
-        "val": "valid_scenes.txt",
-        "test": "test_scenes.txt",
-    }
+    lists = SCENE_LISTS
 
     def write(self, folder: Path, scene: Scene) -> list[str]:
         """Write the one file of a scene."""

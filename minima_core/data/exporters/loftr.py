@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from minima_core.data.exporters.base import Exporter, records
+from minima_core.data.importers.base import SPLIT_LISTS
 from minima_core.data.index import Scene
 from minima_core.io.atomic import write_bytes
 from minima_core.io.pickled import pickle_bytes
@@ -20,9 +21,7 @@ EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)  # LoFTR trains on those between 0.1 and 
 class Loftr(Exporter):
     """``index/scene_info/SCENE_LOW_HIGH.npz``; its loaders need dicts that they can delete from, not archives."""
 
-    lists: ClassVar[dict[Split, str]] = {
-        split: f"index/trainvaltest_list/{split}_list.txt" for split in ("train", "val", "test")
-    }
+    lists: ClassVar[dict[Split, str]] = {split: f"index/{name}" for split, name in SPLIT_LISTS.items()}
 
     def write(self, folder: Path, scene: Scene) -> list[str]:
         """Write a file for each range that holds a pair."""

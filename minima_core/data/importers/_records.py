@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -140,6 +140,7 @@ class Legacy(Importer):
     class Params(LegacySettings):
         """Settings."""
 
+    lists: ClassVar[dict[Split, str]] = {}  # files that name the scenes of each split, in or beside the source
     home: Path | None = None  # in or beside which the images are looked for, if not the folder of the index
 
     @property
@@ -172,7 +173,17 @@ class Legacy(Importer):
 
     @cached_property
     def _splits(self) -> dict[str, Split]:
-        return splits(self.files(), self.settings.validation_share, seed=self.seed)
+        listed: dict[str, Split] = {}
+        for split, name in self.lists.items():
+            places = (self.source / name, self.source.parent / name, *sorted(self.source.glob(f"*/{name}")))
+            if path := next((path for path in places if path.is_file()), None):
+                lines = path.read_text(encoding="utf-8").split()
+                listed |= {self.scene_of(line): split for line in lines}
+        return splits(self.files(), self.settings.validation_share, seed=self.seed, listed=listed)
+
+    def scene_of(self, part: str) -> str:
+        """Return the scene of an index file by what a list calls that."""
+        return part
 
     def names(self, out: Path) -> list[str]:  # noqa: ARG002
         """Return the names of the scenes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -21,6 +21,11 @@ RAW = "raw"  # folder of the copies in an index that brings its own
 EXAMPLES = 5  # names that stand beside the count of what was left out
 MEGADEPTH_1500 = frozenset({"0015", "0022"})
 IMC_2021 = frozenset({"0008", "0019", "0021", "0024", "0025", "0032", "0063", "1589"})
+
+# The files that name the parts of each split: beside LoFTR's index, and beside glue-factory's. RoMa's loader knows its
+# scenes by heart; ours are listed as glue-factory's are.
+SPLIT_LISTS: dict[Split, str] = {s: f"trainvaltest_list/{s}_list.txt" for s in ("train", "val", "test")}
+SCENE_LISTS: dict[Split, str] = {"train": "train_scenes.txt", "val": "valid_scenes.txt", "test": "test_scenes.txt"}
 
 
 @dataclass
@@ -110,14 +115,22 @@ class Importer(ABC):
 IMPORTERS: Plugins[Importer] = Plugins("minima_core.data.importers", Importer, "form")  # type: ignore[type-abstract]
 
 
-def splits(names: Iterable[str], share: float, *, seed: int) -> dict[str, Split]:
-    """Return each scene's split: test for those that benchmarks use, val for ``share`` of the others, at least one."""
-    held = MEGADEPTH_1500 | IMC_2021
-    free = sorted(set(names) - held)
+def splits(
+    names: Iterable[str], share: float, *, seed: int, listed: Mapping[str, Split] | None = None
+) -> dict[str, Split]:
+    """Return each scene's split: test for those that benchmarks use, for the others what ``listed`` says.
+
+    Where that names none for validation, ``share`` of those that it does not name as test are drawn, at least one.
+    """
+    listed = listed or {}
+    held: dict[str, Split] = dict.fromkeys(MEGADEPTH_1500 | IMC_2021, "test")
+    known = dict(listed) if "val" in listed.values() else {n: split for n, split in listed.items() if split == "test"}
+    known |= held
+    free = sorted(set(names) - known.keys())
     drawn = {name for name in free if rng(seed, name, "split").random() < share}
-    if share and not drawn and len(free) > 1:
+    if share and not drawn and len(free) > 1 and "val" not in known.values():
         drawn = {free[int(rng(seed, "split").integers(len(free)))]}
-    return {name: "test" if name in held else "val" if name in drawn else "train" for name in names}
+    return {name: known.get(name, "val" if name in drawn else "train") for name in names}
 
 
 def inside(root: Path, path: Path) -> Path:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from minima_core.data.importers._records import Legacy, Records, arrays, index_files
+from minima_core.data.importers.base import SCENE_LISTS
 from minima_core.errors import DataError
+from minima_core.manifest import Split
 
 KEYS = ("image_paths", "depth_paths", "intrinsics", "poses", "overlap_matrix")
 
@@ -17,6 +20,8 @@ class GlueFactory(Legacy):
 
     The overlap of (i, j) is the share of image i's points that image j sees, so that (i, j) and (j, i) are two pairs.
     """
+
+    lists: ClassVar[dict[Split, str]] = SCENE_LISTS
 
     def files(self) -> dict[str, list[Path]]:
         """Return the one file of each scene."""

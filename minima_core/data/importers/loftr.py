@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from minima_core.data.importers._records import Legacy, Records, arrays, as_pairs, index_files
+from minima_core.data.importers.base import SPLIT_LISTS
 from minima_core.errors import DataError
+from minima_core.manifest import Split
 
 NAME = re.compile(r"(.+?)(_[0-9.]+_[0-9.]+)?\.npz")
 KEYS = ("image_paths", "depth_paths", "intrinsics", "poses", "pair_infos")
@@ -20,6 +23,13 @@ KEYS = ("image_paths", "depth_paths", "intrinsics", "poses", "pair_infos")
 
 class Loftr(Legacy):
     """``image_paths``, ``depth_paths``, ``intrinsics``, ``poses``, and ``pair_infos`` of ((i, j), overlap, centres)."""
+
+    lists: ClassVar[dict[Split, str]] = SPLIT_LISTS
+
+    def scene_of(self, part: str) -> str:
+        """Return SCENE of SCENE_LOW_HIGH."""
+        match = NAME.fullmatch(f"{part.removesuffix('.npz')}.npz")
+        return match.group(1) if match else part
 
     def files(self) -> dict[str, list[Path]]:
         """Return the files of each scene."""

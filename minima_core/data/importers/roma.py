@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from minima_core.data.importers._records import Legacy, Records, arrays, as_pairs, index_files
+from minima_core.data.importers.base import SCENE_LISTS
 from minima_core.errors import DataError
+from minima_core.manifest import Split
 
 KEYS = ("image_paths", "depth_paths", "intrinsics", "poses", "pairs", "overlaps")
 
 
 class Roma(Legacy):
     """``image_paths``, ``depth_paths``, ``intrinsics``, ``poses``, ``pairs`` (M, 2) and ``overlaps`` (M,)."""
+
+    lists: ClassVar[dict[Split, str]] = SCENE_LISTS
 
     def files(self) -> dict[str, list[Path]]:
         """Return the one file of each scene."""

@@ -8,7 +8,7 @@ import pytest
 from bad_host import DATA, serving
 
 from minima_core.acquire import transfer
-from minima_core.acquire.transfer import Remote, fetch
+from minima_core.acquire.transfer import Remote, fetch, require_space
 from minima_core.errors import DataError
 
 SHA = "sha256:" + hashlib.sha256(DATA).hexdigest()
@@ -220,3 +220,11 @@ def test_too_small_a_disk_is_refused_before_anything_is_written(get, monkeypatch
     with serving(lambda h, n: h.file()) as host, said:
         get(host.url)
     assert left(get.folder) == []
+
+
+def test_needs_on_one_disk_add_up(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 15))
+    require_space({tmp_path / "a": 10}, "one")
+    with pytest.raises(DataError, match=r"both needs 20 bytes in .*a and .*b/c, where 15 bytes are free"):
+        require_space({tmp_path / "a": 10, tmp_path / "b/c": 10}, "both")

@@ -48,6 +48,25 @@ def test_a_round_trip_ends_with_the_same_index(tmp_path, index, form):
 
 
 @pytest.mark.parametrize("form", PLACE)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_splits_come_back_whatever_the_seed(tmp_path, index, form, seed):
+    export_index(form, index, tmp_path / "theirs")
+    build_index(form, tmp_path / "theirs" / PLACE[form], tmp_path / "again", images=raw_folder(index), seed=seed)
+    assert equal(index, tmp_path / "again")
+    assert {s.split for s in SceneManifest.load(index).scenes} == {"train", "val", "test"}
+
+
+def test_of_lists_without_validation_scenes_some_are_drawn(tmp_path, index):
+    export_index("glue-factory", index, tmp_path / "theirs")
+    lists = tmp_path / "theirs"
+    scenes = (lists / "train_scenes.txt").read_text() + (lists / "valid_scenes.txt").read_text()
+    (lists / "valid_scenes.txt").unlink()
+    (lists / "train_scenes.txt").write_text(scenes)
+    build_index("glue-factory", lists / "scene_info", tmp_path / "again", images=raw_folder(index))
+    assert sorted(s.split for s in SceneManifest.load(tmp_path / "again").scenes) == ["test", "train", "val"]
+
+
+@pytest.mark.parametrize("form", PLACE)
 def test_megadepth_1500_goes_through_each_form(tmp_path, form):
     if not REAL.is_dir():
         pytest.skip(f"no index files of MegaDepth-1500 at {REAL}")

@@ -1,5 +1,8 @@
 """Published renditions, in the hub's two layouts and that of MINIMA's checkout, come beside their photographs."""
 
+import shutil
+from collections import namedtuple
+
 import legacy_forms as small
 import pytest
 
@@ -70,6 +73,16 @@ def test_only_the_scenes_that_lack_them_are_asked_of_the_hub(published, monkeypa
     dataset(published, ["sketch"], []).prepare(published / "raw")
     assert asked == [["train/Sketch/MegaDepth_v1/0001/*", "train/Sketch/0001/*"]]
     assert len(list((published / "raw/0001/dense0/sketch").iterdir())) == 3
+    assert not any((published / "cache/downloads").iterdir())
+
+
+def test_renditions_that_the_disk_cannot_hold_twice_are_not_begun(published, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    dataset(published, [], []).prepare(published / "raw")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 400_000_000))
+    monkeypatch.setattr(module, "fetch_hub", lambda *_: pytest.fail("begun"))
+    with pytest.raises(DataError, match=r"paint renditions of 2 scenes.* needs 510\.2 MB in .* and .*raw, where 400"):
+        dataset(published, ["paint"], []).prepare(published / "raw")
 
 
 def test_a_modality_that_nobody_has_is_named(published):
