@@ -69,6 +69,7 @@ NETWORKS = {
     "minima-lightglue-superpoint": "minima_lightglue.pth",
     "loftr": "outdoor_ds.ckpt",
     "minima-loftr": "minima_loftr.ckpt",
+    "eloftr": "minima_eloftr.ckpt",  # the authors' own is in the same form, and on the hub in that of transformers
     "minima-eloftr": "minima_eloftr.ckpt",
     "xoftr": "weights_xoftr_640.ckpt",
     "minima-xoftr": "minima_xoftr.ckpt",
@@ -194,7 +195,7 @@ def _load(name: str, device: str) -> LoadedMatcher:
         raise ConfigError(f"no MODEL was given; it is a folder with {ModelCard.FILE}, or {_NAMES}")
     published, with_file, file = name.partition("=")
     if published in PUBLISHED_MODELS:
-        plugin, settings = PUBLISHED_MODELS[published]
+        plugin, settings = PUBLISHED_MODELS["minima-eloftr" if with_file and published == "eloftr" else published]
         matcher = create(plugin, settings, published)
         if with_file:
             if published not in NETWORKS:

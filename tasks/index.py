@@ -16,7 +16,7 @@ from minima_core.io.atomic import scratch_folder, whole_folder
 from minima_core.manifest import SceneEntry, SceneManifest
 from minima_core.progress import track
 from tasks.reports import IndexReport
-from tasks.stage import Args, Input, Output, run
+from tasks.stage import Args, Input, Output, execution, run
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def main(args: IndexArgs) -> IndexReport:
     with whole_folder(args.out, scratch) as folder:
         folders = sum(1 for path in args.raw.iterdir() if path.is_dir())
         entries = []
-        for scene in track(dataset.scenes(args.raw), "indexing scenes", total=folders):
+        for scene in track(dataset.scenes(args.raw, workers=execution().processes), "indexing scenes", total=folders):
             write_scene(folder, scene)
             entries.append(_entry(args.raw, scene))
         pairs = sum(entry.pairs for entry in entries)

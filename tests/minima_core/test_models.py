@@ -156,6 +156,8 @@ def test_a_checkpoint_of_ones_own_is_used_whatever_its_digest(tmp_path, monkeypa
     for file, message in (("less", "does not fit"), ("text", "cannot be read as weights"), ("none", "no file .*none")):
         with pytest.raises(WeightsError, match=message):
             load_matcher(f"minima-loftr={tmp_path / file}.ckpt")
+    with pytest.raises(WeightsError, match=r"text\.ckpt cannot be read as weights"):
+        load_matcher(f"eloftr={tmp_path / 'text.ckpt'}")  # not asked of the hub
     with pytest.raises(ConfigError, match=r"sift takes no file; those that do are aliked-lightglue, .*, roma"):
         load_matcher("sift=last.ckpt")
     with pytest.raises(WeightsError, match="cannot get minima_loftr"):

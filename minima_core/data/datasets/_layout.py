@@ -22,6 +22,7 @@ from minima_core.random import rng
 
 CAMERAS = "cameras.json"
 BLOCK = 64  # images whose depth maps are in memory at a time
+ALONE = 1000  # pairs that are looked at sooner than processes are started
 REMEDY = f"make the raw scenes again with {redo('download')}"
 logger = logging.getLogger(__name__)
 
@@ -140,6 +141,7 @@ def _overlaps(
     workers: int,
 ) -> np.ndarray:
     """Return (M,) overlaps of pairs; a job holds the depth maps of one block of images in memory, and one more."""
+    workers = workers if len(pairs) > ALONE else 1
     side = BLOCK if workers == 1 else min(BLOCK, -(-len(depths) // (2 * workers)))  # the first blocks have most pairs
     rows = [rows for b in range(0, len(depths), side) if len(rows := np.flatnonzero(pairs[:, 0] // side == b // side))]
     jobs = [(depths, sizes, K, T_w2c, pairs[of_block]) for of_block in rows]

@@ -40,8 +40,8 @@ class Dataset(ABC):
         """
 
     @abstractmethod
-    def scenes(self, root: Path) -> Iterator[Scene]:
-        """Yield the scenes that lie under ``root``; image paths are relative to ``root``."""
+    def scenes(self, root: Path, *, workers: int = 1) -> Iterator[Scene]:
+        """Yield the scenes that lie under ``root``, the same for any number of workers; paths are relative to it."""
 
     def attribution(self) -> list[str]:
         """Return whose work is in the images, a line each, where their licences ask that this is said."""

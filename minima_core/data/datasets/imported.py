@@ -79,7 +79,7 @@ class Imported(Dataset):
         jobs = [job for scene in self._scenes() for job in _copies(scene, self._raw, root)]
         map_jobs(_copy, jobs, workers=workers, what="copying images")
 
-    def scenes(self, root: Path) -> Iterator[Scene]:
+    def scenes(self, root: Path, *, workers: int = 1) -> Iterator[Scene]:  # noqa: ARG002, pairs are known
         """Yield the scenes with the paths of the copies."""
         for scene in self._scenes():
             moved = replace(scene, image=[_place(scene, path, "imgs") for path in scene.image])

@@ -105,7 +105,7 @@ class MegaDepth(Dataset):
                 failures.append(str(error))
         raise DataError("; ".join(failures))
 
-    def scenes(self, root: Path) -> Iterator[Scene]:
+    def scenes(self, root: Path, *, workers: int = 1) -> Iterator[Scene]:  # noqa: ARG002, pairs are known
         """Yield the scenes whose images are there, with those pairs whose depth maps can be used."""
         p = self.settings
         settings = LegacySettings(overlap=p.overlap, max_pairs=p.max_pairs, prefer_imgs=True, validation_share=0)

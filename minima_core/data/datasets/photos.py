@@ -128,7 +128,7 @@ class PhotoViews(Dataset):
         digests = {photo.digest for photo in held}
         return {"train": [photo for photo in photos if photo.digest not in digests], "val": held}
 
-    def scenes(self, root: Path) -> Iterator[Scene]:
+    def scenes(self, root: Path, *, workers: int = 1) -> Iterator[Scene]:  # noqa: ARG002, pairs are known
         """Yield the scenes with their pairs: all views of a photo with each other."""
         for name in scene_names(root, VIEWS_FILE):
             yield read_views(root, name, self.settings)

@@ -64,11 +64,11 @@ class Rgbd(Dataset):
         found = sequences(Path(p.root), setting=SETTING)
         bring_sequences(found, root, validation_share=p.validation_share, gap=p.gap, workers=workers)
 
-    def scenes(self, root: Path) -> Iterator[Scene]:
+    def scenes(self, root: Path, *, workers: int = 1) -> Iterator[Scene]:
         """Yield the scenes with their pairs."""
         p = self.settings
         for name in scene_names(root, CAMERAS):
-            yield posed_scene(root, name, overlap=p.overlap, max_pairs=p.max_pairs, seed=self.seed)
+            yield posed_scene(root, name, overlap=p.overlap, max_pairs=p.max_pairs, seed=self.seed, workers=workers)
 
 
 def bring_sequences(found: list[Sequence], root: Path, *, validation_share: float, gap: int, workers: int = 1) -> None:

@@ -71,11 +71,11 @@ class Synthetic(Dataset):
             jobs.append((root, f"{prefix}-{k:03d}", split, p, self.seed))
         map_jobs(_render_scene, jobs, workers=workers, what="rendering scenes")
 
-    def scenes(self, root: Path) -> Iterator[Scene]:
+    def scenes(self, root: Path, *, workers: int = 1) -> Iterator[Scene]:
         """Yield the scenes with their pairs."""
         p = self.settings
         for name in scene_names(root, "cameras.json"):
-            yield posed_scene(root, name, overlap=p.overlap, max_pairs=p.max_pairs, seed=self.seed)
+            yield posed_scene(root, name, overlap=p.overlap, max_pairs=p.max_pairs, seed=self.seed, workers=workers)
 
 
 def _render_scene(job: tuple[Path, str, Split, Synthetic.Params, int]) -> None:

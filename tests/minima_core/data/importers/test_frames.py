@@ -10,6 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from minima_core.data.datasets._frames import TUM
+from minima_core.data.datasets import _layout
 from minima_core.data.datasets._layout import posed_scene
 from minima_core.data.importing import build_index, raw_folder
 from minima_core.data.index import read_scene
@@ -170,7 +171,8 @@ def test_what_is_missing_is_named(tmp_path, layout, gone, message):
         build_index("rgbd", tmp_path / "frames", tmp_path / "out")
 
 
-def test_overlaps_do_not_depend_on_the_number_of_workers(tmp_path):
+def test_overlaps_do_not_depend_on_the_number_of_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(_layout, "ALONE", 0)
     seven_scenes(tmp_path / "frames")
     build_index("rgbd", tmp_path / "frames", tmp_path / "out", settings={"gap": 2})
     name = "rgbd-seq-01-train"
