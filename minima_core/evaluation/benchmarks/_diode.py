@@ -30,14 +30,21 @@ class Diode(Benchmark):
     licence: ClassVar[str] = "MIT"
     task: ClassVar[Task] = "homography"
     kind: ClassVar[str]  # depth or normal
+    source: ClassVar[str]  # where what was measured comes from
     params: Params
 
     def absent(self) -> str:
         """Say what is missing."""
-        if (self.params.root / OUTDOOR).is_dir():
-            return ""
-        again = redo(f"fetch_benchmark@diode_{self.kind}")
-        return f"no {OUTDOOR} in {self.params.root}; bring DIODE's val.tar.gz unpacked there, then {again}"
+        root = self.params.root
+        again = f"--out {root}`, then {redo(f'fetch_benchmark@diode_{self.kind}')}"
+        if not (root / OUTDOOR).is_dir():
+            return f"no {OUTDOOR} in {root}; `minima download diode_val {again}"
+        measured = (root / OUTDOOR).rglob(f"*_{self.kind}.npy")
+        if not (root / f"{OUTDOOR}_{self.kind}").is_dir() and next(measured, None) is None:
+            return (
+                f"no *_{self.kind}.npy in {root / OUTDOOR}; `minima download {self.source} {again}"
+            )
+        return ""
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - written to folder
         photographs = _photographs(self.params.root)

@@ -17,6 +17,7 @@ class DiodeDepth(Diode):
     """446 photographs, 892 pairs; pictures in ``val/outdoor_depth`` are taken as they are, others are drawn here."""
 
     kind: ClassVar[str] = "depth"
+    source: ClassVar[str] = "diode_val"
 
     @staticmethod
     def draw(path: Path) -> np.ndarray:

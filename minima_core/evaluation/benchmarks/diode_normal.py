@@ -14,6 +14,7 @@ class DiodeNormal(Diode):
     """As ``diode_depth``; the paper has no such figure. Pictures are in ``val/outdoor_normal``, or are drawn here."""
 
     kind: ClassVar[str] = "normal"
+    source: ClassVar[str] = "diode_val_normals"
 
     @staticmethod
     def draw(path: Path) -> np.ndarray:

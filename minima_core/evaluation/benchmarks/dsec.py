@@ -35,7 +35,9 @@ class Dsec(Benchmark):
         if any((self.params.root / name).is_file() for name in LISTS):
             return ""
         again = redo("fetch_benchmark@dsec")
-        return f"no {LISTS[0]} in {self.params.root}; bring MINIMA's subset of DSEC there, then {again}"
+        return (
+            f"no {LISTS[0]} in {self.params.root}; `minima download dsec_subset --out {self.params.root}`, then {again}"
+        )
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - written to folder
         root = self.params.root

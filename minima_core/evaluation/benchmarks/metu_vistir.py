@@ -36,7 +36,8 @@ class MetuVistir(Benchmark):
         if any((self.params.root / INDEX).glob("*.npz")):
             return ""
         again = redo("fetch_benchmark@metu_vistir")
-        return f"no {INDEX}/*.npz in {self.params.root}; bring METU-VisTIR there, then {again}"
+        root = self.params.root
+        return f"no {INDEX}/*.npz in {root}; `minima download metu_vistir --out {root}`, then {again}"
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - nothing to write
         root = self.params.root

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from minima_core.data.datasets._frames import TUM
 from minima_core.data.datasets import _layout
+from minima_core.data.datasets._frames import TUM
 from minima_core.data.datasets._layout import posed_scene
 from minima_core.data.importing import build_index, raw_folder
 from minima_core.data.index import read_scene

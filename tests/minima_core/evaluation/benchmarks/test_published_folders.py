@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from minima_core.acquire.sources import fetch_source
 from minima_core.errors import ConfigError, DataError
 from minima_core.evaluation.benchmarks._megadepth import LIST, PARTS
 from minima_core.evaluation.benchmarks.base import BENCHMARKS, PairList, Prepared, create_benchmark
@@ -403,6 +405,31 @@ def test_absent_data_are_skipped_with_the_remedy(tmp_path, name):
     manifest = prepare(name, tmp_path / "out", root=tmp_path / "nowhere", **FOLDERS[name])
     assert manifest.pairs == 0
     assert f"dvc repro -f -s fetch_benchmark@{name}" in manifest.skipped
+
+
+def test_diode_without_normals_is_skipped_for_normals_alone(diode, tmp_path):
+    (diode / f"val/outdoor/{STEM}_normal.npy").unlink()
+    manifest = prepare("diode_normal", tmp_path / "out", root=diode)
+    assert manifest.pairs == 0 and "minima download diode_val_normals --out" in manifest.skipped
+    assert prepare("diode_depth", tmp_path / "depth", root=diode).pairs == 2
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "name", "files"),
+    [
+        ("metu_vistir", "metu_vistir", ["index/scene_info_test/cloudy_cloudy_scene_1.npz"]),
+        ("dsec", "dsec_subset", ["event_list.txt", "a/images/0.png", "a/events/0.png"]),
+    ],
+)
+def test_what_download_takes_for_whole_the_benchmark_finds(tmp_path, benchmark, name, files):
+    for folder in ("deeper", "."):
+        for file in files:
+            (tmp_path / folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / file).touch()
+        found = not create_benchmark(benchmark, {"root": str(tmp_path)}).absent()
+        assert found == (folder == ".")
+        with nullcontext() if found else pytest.raises(DataError, match="into"):
+            fetch_source(name, tmp_path)
 
 
 def test_every_plugin_that_reads_a_folder_is_tested_here():
