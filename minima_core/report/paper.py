@@ -93,16 +93,25 @@ def published_tables() -> tuple[PublishedTable, ...]:
 
 
 def paper_tables(entries: Sequence[Entry]) -> list[PaperTable]:
-    """Return the tables that one of ``entries`` has a figure for; a row a label and protocol."""
-    keys = dict.fromkeys((entry.label, entry.scores.protocol) for entry in entries)
+    """Return the tables that one of ``entries`` has a figure for.
+
+    A row a label and protocol; one that scored a benchmark twice, with another setting, has a second row for that.
+    """
+    rows_of: dict[tuple[str, str], list[dict[str, Scores]]] = {}
+    for entry in entries:
+        variants = rows_of.setdefault((entry.label, entry.scores.protocol), [])
+        free = next((of for of in variants if entry.scores.benchmark not in of), None)
+        if free is None:
+            variants.append(free := {})
+        free[entry.scores.benchmark] = entry.scores
     tables = []
     for table in published_tables():
         rows = []
-        for label, protocol in keys:
-            own = [e.scores for e in entries if (e.label, e.scores.protocol) == (label, protocol)]
-            row = _row(f"{label}, {protocol}", table.columns, own)
-            if any(row.cells):
-                rows.append(row)
+        for (label, protocol), variants in rows_of.items():
+            for of in variants:
+                row = _row(f"{label}, {protocol}", table.columns, list(of.values()))
+                if any(row.cells):
+                    rows.append(row)
         if rows:
             tables.append(PaperTable(table, rows))
     return tables

@@ -41,9 +41,7 @@ class Diode(Benchmark):
             return f"no {OUTDOOR} in {root}; `minima download diode_val {again}"
         measured = (root / OUTDOOR).rglob(f"*_{self.kind}.npy")
         if not (root / f"{OUTDOOR}_{self.kind}").is_dir() and next(measured, None) is None:
-            return (
-                f"no *_{self.kind}.npy in {root / OUTDOOR}; `minima download {self.source} {again}"
-            )
+            return f"no *_{self.kind}.npy in {root / OUTDOOR}; `minima download {self.source} {again}"
         return ""
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - written to folder

@@ -91,6 +91,14 @@ def test_another_protocol_gets_a_row_of_its_own_that_says_so():
     assert paper_tables([Entry("mine", scores([1.0], benchmark="toy"))]) == []
 
 
+def test_a_benchmark_scored_with_another_setting_keeps_both_rows():
+    both = [scores([1.0] * 73), scores([2.0] * 73, protocol_hash="other")]
+    (table,) = paper_tables([Entry("mine", one) for one in both])
+    assert [row.label for row in table.ours] == ["mine, minima-v1"] * 2
+    assert [bool(row.remarks) for row in table.ours] == [False, True]
+    assert "not the published protocol (other)" in table.ours[1].note
+
+
 def test_the_area_under_the_error_curve_is_the_auc():
     errors = [0.5, 1.0, 2.5, 4.0, 8.0, 30.0, None]
     curve = error_curve(scores(errors))
