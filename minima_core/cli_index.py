@@ -70,9 +70,10 @@ def validate(
     report: Annotated[Path | None, typer.Option(help="The faults, .json.")] = None,
     workers: Workers = None,
 ) -> None:
-    """Look for faults: records, files, sizes, poses that do not fit the depth, scenes of benchmarks in training.
+    """Look for faults: records, files, sizes, copies in two splits, scenes of benchmarks in training.
 
-    A fault ends it with exit code 1. The stage validate looks closer, at synthesised images too.
+    Also poses that do not fit the depth, and images of another sensor that do not fit their photographs. A fault ends
+    it with exit code 1. The stage validate looks closer, at near copies and synthesised images too.
     """
     from minima_core.cli import _check_output
     from minima_core.data.checking import check_index

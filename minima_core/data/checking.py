@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,17 +12,20 @@ import numpy as np
 import torch
 
 from minima_core.checks.cameras import camera_problem, homography_problem, pose_error
-from minima_core.data.importers.base import IMC_2021, MEGADEPTH_1500, Skipped
+from minima_core.checks.structure import agreement, image_field
+from minima_core.data.importers.base import IMC_2021, MEGADEPTH_1500, MODALITIES, Skipped
 from minima_core.data.index import Scene, read_scene
+from minima_core.data.shards import Shard
 from minima_core.errors import DataError
 from minima_core.geometry.overlap import depth_overlap
 from minima_core.io.depth import read_depth
 from minima_core.io.images import image_size, read_image
-from minima_core.manifest import SceneEntry, SceneManifest
+from minima_core.manifest import SceneEntry, SceneManifest, file_sha256
 from minima_core.parallel import map_jobs
 from minima_core.random import rng
 
 RIGID = 1e-3  # largest deviation of a pose from a rigid motion
+AGREES = 3.5  # deviations that edges at the same place stand out by; a wrong image has 1 to 4, a right one 5 and more
 MEETS = 0.2  # of the overlap that is stated, at least as much must be found through depth and pose
 
 
@@ -37,16 +41,45 @@ def check_index(index: Path, raw: Path | None, *, sample: int = 12, seed: int = 
     manifest = SceneManifest.load(index)
     one = partial(_check_scene, index, raw, sample, seed, manifest.relation == "depth")
     faults = Skipped()
-    for found in map_jobs(one, manifest.scenes, workers=workers, what="checking scenes"):
+    files: dict[int, list[_File]] = {}
+    for found, of_scene in map_jobs(one, manifest.scenes, workers=workers, what="checking scenes"):
         faults.merge(found)
+        for file in of_scene:
+            files.setdefault(file.bytes, []).append(file)
+    if raw is not None:
+        _check_copies(raw, files.values(), faults)
     twice = [name for name, count in Counter(entry.name for entry in manifest.scenes).items() if count > 1]
     faults.add("scene listed twice", twice)
     return faults
 
 
-def _check_scene(index: Path, raw: Path | None, sample: int, seed: int, posed: bool, entry: SceneEntry) -> Skipped:
+@dataclass(frozen=True)
+class _File:
+    """An image file: where it lies, its scene's split and how large it is."""
+
+    path: str
+    split: str
+    bytes: int
+
+
+def _check_copies(raw: Path, of_one_size: Iterable[list[_File]], faults: Skipped) -> None:
+    """Look for files of one content in two splits; only those of one size are read."""
+    for files in of_one_size:
+        if len({file.split for file in files}) == 1:
+            continue
+        first: dict[str, _File] = {}
+        for file in files:
+            other = first.setdefault(file_sha256(raw / file.path), file)
+            if other.split != file.split:
+                faults.add("image that is a copy of one in another split", [f"{file.path} - {other.path}"])
+
+
+def _check_scene(
+    index: Path, raw: Path | None, sample: int, seed: int, posed: bool, entry: SceneEntry
+) -> tuple[Skipped, list[_File]]:
     scene = read_scene(index, entry.name)
     faults = Skipped()
+    files: list[_File] = []
     said = (entry.name, entry.split, entry.images, entry.pairs)
     if said != (scene.name, scene.split, len(scene.image), len(scene.pairs)):
         faults.add("scene that index.json describes otherwise", [entry.name])
@@ -56,11 +89,14 @@ def _check_scene(index: Path, raw: Path | None, sample: int, seed: int, posed: b
     if raw is not None:
         there = _check_files(scene, raw, faults)
         random = rng(seed, scene.name, "check")
-        _check_pixels(scene, raw, [i for i in _some(len(scene.image), sample, random) if i in there], faults)
+        some = [i for i in _some(len(scene.image), sample, random) if i in there]
+        _check_pixels(scene, raw, some, faults)
+        _check_partners(scene, raw, index / MODALITIES, some, faults)
         if posed:
             pairs = [k for k in _some(len(scene.pairs), sample, random) if set(scene.pairs[k].tolist()) <= there]
             _check_meeting(scene, raw, pairs, faults)
-    return faults
+        files = [_File(scene.image[i], scene.split, (raw / scene.image[i]).stat().st_size) for i in sorted(there)]
+    return faults, files
 
 
 def _check_records(scene: Scene, posed: bool, faults: Skipped) -> None:
@@ -124,6 +160,21 @@ def _check_pixels(scene: Scene, raw: Path, images: Iterable[int], faults: Skippe
                 faults.add("depth map of another size than its image", [scene.depth[i]])
             elif not depth.any():
                 faults.add("depth map that knows nothing", [scene.depth[i]])
+
+
+def _check_partners(scene: Scene, raw: Path, modalities: Path, images: Sequence[int], faults: Skipped) -> None:
+    """Compare photographs with the images of other sensors that an index brings; of the wrong pairs none agrees."""
+    for folder in sorted(modalities.iterdir()) if modalities.is_dir() else ():
+        scores, names = [], []
+        with Shard(folder / f"{scene.name}.h5") as shard:
+            for i in images:
+                if (name := scene.image_id(i)) in shard.ids:
+                    found = agreement(image_field(read_image(raw / scene.image[i])), image_field(shard.image(name)))
+                    if found is not None:
+                        scores.append(found.score)
+                        names.append(name)
+        if scores and np.median(scores) < AGREES:
+            faults.add(f"{folder.name} image that does not fit its photograph, in a scene where most do not", names)
 
 
 def _check_meeting(scene: Scene, raw: Path, pairs: list[int], faults: Skipped) -> None:

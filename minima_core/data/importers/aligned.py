@@ -16,7 +16,7 @@ import numpy as np
 
 from minima_core.data.datasets._layout import scene_names
 from minima_core.data.datasets.photos import VIEWS_FILE, Photos, read_views, take
-from minima_core.data.importers.base import RAW, Importer, Skipped, inside
+from minima_core.data.importers.base import MODALITIES, RAW, Importer, Skipped, inside
 from minima_core.data.importers.photos import NOT_TAKEN, ViewSettings, not_taken
 from minima_core.data.index import Scene, index_digest
 from minima_core.data.shards import Shard, write_shard
@@ -28,7 +28,6 @@ from minima_core.licences import named
 from minima_core.manifest import ModalityManifest, SceneManifest
 from minima_core.types import RGB
 
-MODALITIES = "modalities"  # folder of the shards beside the index
 ASPECT = 0.01  # share by which the sides' ratios of partners may differ
 NAMES = {  # what folders are called
     **dict.fromkeys(("rgb", "visible", "vis", "vi", "color", "colour"), RGB),

@@ -18,6 +18,7 @@ from minima_core.plugins import Plugins
 from minima_core.random import rng
 
 RAW = "raw"  # folder of the copies in an index that brings its own
+MODALITIES = "modalities"  # folder of the shards that come with an index, beside it
 EXAMPLES = 5  # names that stand beside the count of what was left out
 MEGADEPTH_1500 = frozenset({"0015", "0022"})
 IMC_2021 = frozenset({"0008", "0019", "0021", "0024", "0025", "0032", "0063", "1589"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -44,6 +45,13 @@ def rename(world: PlaneWorld) -> None:
     manifest(world, scenes=named)
 
 
+def copy_across(world: PlaneWorld) -> None:
+    scenes = [read_scene(world.index, entry.name) for entry in SceneManifest.load(world.index).scenes]
+    of = {scene.split: scene for scene in scenes}
+    train, val = (world.raw / of[split].image[1] for split in ("train", "val"))
+    shutil.copyfile(train, val)
+
+
 def far_apart(world: PlaneWorld) -> np.ndarray:
     """Return poses in other units than the depth's: a decimetre is six metres."""
     poses = read_scene(world.index, "alley").T_w2c.copy()
@@ -70,6 +78,7 @@ FAULTS = {
     "describes otherwise": lambda w: write_scene(w.index, replace(read_scene(w.index, "alley"), split="val")),
     "scene of a benchmark": rename,
     "do not meet": lambda w: change(w, T_w2c=far_apart(w)),
+    "copy of one in another split": copy_across,
     "without homographies": lambda w: manifest(w, relation="homography"),
 }
 

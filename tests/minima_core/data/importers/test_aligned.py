@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from minima_core.data.checking import check_index
 from minima_core.data.importing import build_index
 from minima_core.data.pairs import PairSource
 from minima_core.errors import DataError
@@ -90,3 +91,15 @@ def test_a_link_that_leads_out_is_refused(tmp_path, source):
     with pytest.raises(DataError, match="leads out of"):
         build_index("aligned", source, tmp_path / "out", settings=SETTINGS)
     assert not Path(tmp_path / "out").exists()
+
+
+def test_partners_of_other_photographs_are_a_fault(tmp_path, source):
+    build_index("aligned", source, tmp_path / "right", settings=SETTINGS)
+    assert check_index(tmp_path / "right", tmp_path / "right/raw").counts == {}
+    for k in range(4):
+        (source / f"infrared/train/{k:03d}.jpg").rename(source / f"infrared/train/{(k + 1) % 4:03d}.moved")
+    for path in source.rglob("*.moved"):
+        path.rename(path.with_suffix(".jpg"))
+    build_index("aligned", source, tmp_path / "wrong", settings=SETTINGS)
+    (fault,) = {f.partition(",")[0] for f in check_index(tmp_path / "wrong", tmp_path / "wrong/raw").counts}
+    assert fault == "infrared image that does not fit its photograph"
