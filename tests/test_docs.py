@@ -1,0 +1,67 @@
+"""Commands that the documentation shows exist: with these options, of these stages, at these paths."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from minima_core.cli import app
+from tasks.stage import Args
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+STARTS = r"(?:minima |dvc repro|python -m tasks\.|python -m benchmarks\.|python scripts/|python benchmarks/)"
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the words of each command in indented blocks and between backticks."""
+    text = re.sub(r"\\\n\s*", " ", text)  # continued on the next line
+    inline = [part.replace("\n", " ") for part in re.findall(rf"`({STARTS}[^`]*)`", text)]
+    blocks = re.findall(rf"^ {{4,}}({STARTS}.*)$", text, re.MULTILINE)
+    return [shlex.split(line.split("  #")[0].replace("…", "")) for line in (*inline, *blocks)]
+
+
+def options(words: list[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
+
+
+def test_every_kind_of_command_is_found():
+    found = [words for page in PAGES for words in commands(page.read_text(encoding="utf-8"))]
+    starts = {" ".join(words[:2]) for words in found}
+    assert {"minima match", "minima evaluate", "minima index", "dvc repro", "python -m"} <= starts
+    assert len(found) > 60
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page):
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for words in commands(page.read_text(encoding="utf-8")):
+        shown = " ".join(words)
+        if words[0] == "minima":
+            command, rest = typer.main.get_command(app), words[1:]
+            while rest and hasattr(command, "commands") and rest[0] in command.commands:
+                command, rest = command.commands[rest[0]], rest[1:]
+            assert not hasattr(command, "commands") or not rest, shown
+            known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+            assert options(rest) <= known, shown
+        elif words[0] == "dvc":
+            targets = [word.partition("@")[0] for word in words[2:] if word[0] != "-"]
+            assert {t for t in targets if not t.isupper()} <= stages.keys(), shown
+        elif words[1] == "-m" and words[2].startswith("tasks."):
+            module = importlib.import_module(words[2])
+            (arguments,) = (
+                kind
+                for kind in vars(module).values()
+                if isinstance(kind, type) and issubclass(kind, Args) and kind.__module__ == words[2]
+            )
+            known = {f"--{name.replace('_', '-')}" for name in arguments.model_fields} | {"--help", "--report"}
+            assert options(words) <= known, shown
+        else:
+            file = words[2].replace(".", "/") + ".py" if words[1] == "-m" else words[1]
+            assert (ROOT / file).is_file(), shown
