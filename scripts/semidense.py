@@ -1,6 +1,6 @@
 """What a semi-dense matcher learns from modalities: from random weights to RGB, and from there on two ways.
 
-    python scripts/semidense.py semidense --real ../shared/data [--matcher eloftr] [--steps 2200 1400]
+    python scripts/semidense.py semidense --real ../shared/data [--matcher eloftr] [--steps 2200 1100]
 
 The small network is trained on the photographs of `commons` and warps of each, RGB alone: the parent. Then on random
 modalities, and for as many steps on RGB again, a core each. All three are scored at the size they were trained at
@@ -98,7 +98,7 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path, nargs="?", default=Path("semidense"))
     parser.add_argument("--matcher", choices=["loftr", "eloftr"], default="eloftr")
     parser.add_argument("--real", type=Path)
-    parser.add_argument("--steps", type=int, nargs=2, default=[2200, 1400], metavar=("PARENT", "CHILD"))
+    parser.add_argument("--steps", type=int, nargs=2, default=[2200, 1100], metavar=("PARENT", "CHILD"))
     parser.add_argument("--threshold", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     main(parser.parse_args())
