@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from minima_core.errors import DataError
@@ -95,7 +97,15 @@ class Matches:
         """Return how many matches there are."""
         return int(self.scores.shape[0])
 
+    def __reduce__(self) -> tuple[Callable[..., Matches], tuple[np.ndarray, ...]]:
+        """Be pickled as arrays: tensors take five times as long, together a sixth of what scoring a pair takes."""
+        return _of_arrays, tuple(part.detach().cpu().numpy() for part in (self.mkpts0, self.mkpts1, self.scores))
+
     @classmethod
     def empty(cls) -> Matches:
         """Return no matches."""
         return cls(torch.zeros(0, 2), torch.zeros(0, 2), torch.zeros(0))
+
+
+def _of_arrays(*parts: np.ndarray) -> Matches:
+    return Matches(*(torch.from_numpy(part) for part in parts))

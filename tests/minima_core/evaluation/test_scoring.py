@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -49,6 +50,18 @@ def test_scores_are_the_same_bytes_for_any_number_of_workers(benchmark_folder, m
         score_predictions(matched, benchmark_folder, PROTOCOL, workers=workers).save(tmp_path / str(workers))
     one, two = ((tmp_path / name / Scores.FILE).read_bytes() for name in "12")
     assert one == two
+
+
+@pytest.mark.parametrize("n", [0, 3])
+def test_matches_survive_the_way_to_a_worker(n):
+    sent = Matches(torch.rand(n, 2), torch.rand(n, 2), torch.rand(n, requires_grad=True))
+    packed = pickle.dumps(sent)
+    assert b"torch" not in packed.replace(b"minima_core", b"").split(b"_of_arrays")[1]  # no tensor, which is slow
+    got = pickle.loads(packed)
+    for part in ("mkpts0", "mkpts1", "scores"):
+        one, other = getattr(sent, part), getattr(got, part)
+        assert torch.equal(one, other) and one.dtype == other.dtype
+    got.mkpts0.add_(1)  # its own memory, to write to
 
 
 def test_an_interval_holds_its_figure_and_narrows_with_more_pairs(benchmark_folder, matched):
