@@ -177,7 +177,10 @@ class Legacy(Importer):
         for split, name in self.lists.items():
             places = (self.source / name, self.source.parent / name, *sorted(self.source.glob(f"*/{name}")))
             if path := next((path for path in places if path.is_file()), None):
-                lines = path.read_text(encoding="utf-8").split()
+                try:
+                    lines = path.read_text(encoding="utf-8").split()
+                except (OSError, UnicodeDecodeError) as error:
+                    raise DataError(f"{path} is no list of scenes ({error}); mend or remove it") from None
                 listed |= {self.scene_of(line): split for line in lines}
         return splits(self.files(), self.settings.validation_share, seed=self.seed, listed=listed)
 

@@ -123,8 +123,9 @@ def splits(
 
     Where that names none for validation, ``share`` of those that it does not name as test are drawn, at least one.
     """
-    listed = listed or {}
     held: dict[str, Split] = dict.fromkeys(MEGADEPTH_1500 | IMC_2021, "test")
+    # LoFTR's own list for validation names held scenes alone
+    listed = {n: split for n, split in (listed or {}).items() if n not in held}
     known = dict(listed) if "val" in listed.values() else {n: split for n, split in listed.items() if split == "test"}
     known |= held
     free = sorted(set(names) - known.keys())

@@ -66,6 +66,19 @@ def test_of_lists_without_validation_scenes_some_are_drawn(tmp_path, index):
     assert sorted(s.split for s in SceneManifest.load(tmp_path / "again").scenes) == ["test", "train", "val"]
 
 
+def test_published_lists_that_validate_on_a_benchmark_leave_scenes_for_validation(tmp_path, index):
+    export_index("loftr", index, tmp_path / "theirs")
+    lists = tmp_path / "theirs/index/trainvaltest_list"
+    (lists / "train_list.txt").write_text("0001_0.1_0.3\n0002_0.1_0.3\n")
+    (lists / "val_list.txt").write_text("0015_0.1_0.3\n")
+    build_index("loftr", tmp_path / "theirs/index/scene_info", tmp_path / "again", images=raw_folder(index))
+    found = {s.name: s.split for s in SceneManifest.load(tmp_path / "again").scenes}
+    assert found["0015"] == "test" and sorted(found.values()) == ["test", "train", "val"]
+    (lists / "val_list.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=r"val_list\.txt is no list of scenes"):
+        build_index("loftr", tmp_path / "theirs/index/scene_info", tmp_path / "again", images=raw_folder(index))
+
+
 @pytest.mark.parametrize("form", PLACE)
 def test_megadepth_1500_goes_through_each_form(tmp_path, form):
     if not REAL.is_dir():
