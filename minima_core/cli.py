@@ -177,7 +177,7 @@ def evaluate(
     from minima_core.evaluation.run import evaluate as run
     from minima_core.evaluation.run import prepared_root
 
-    with prepared_root(benchmark, root) as folder:
+    with prepared_root(benchmark, root, chosen.name) as folder:
         from minima_core.models import load_matcher
 
         where = _device(device)
@@ -201,13 +201,13 @@ def score(
     predictions: Annotated[Path, typer.Option(help="Folder that holds predictions.h5 (evaluate --keep).")],
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark that was matched.")],
     root: Annotated[Path, typer.Option(help="Its data, as for evaluate.")],
-    out: Annotated[Path, typer.Option(help="Scores, or the sweep, .json.")],
+    out: Annotated[Path, typer.Option(help="Scores, .json.")],
     protocol: Annotated[str, typer.Option(help="Settings of scoring.")] = "strict-v1",
     estimator: Annotated[str, typer.Option(help="poselib or opencv, instead of the protocol's.")] = "",
     threshold: Annotated[float | None, typer.Option(help="Pixels, instead of the protocol's.")] = None,
     max_keypoints: Keypoints = None,
     long_side: LongSide = None,
-    sweep: Annotated[bool, typer.Option(help="Both estimators at several thresholds and seeds.")] = False,
+    sweep: Annotated[bool, typer.Option(help="Beside it by both estimators at several thresholds and seeds.")] = False,
 ) -> None:
     """Score predictions again, with another estimator or threshold, or with many: no network runs.
 
@@ -221,19 +221,15 @@ def score(
     _check_output(out, "--out", (".json",), ())
     from minima_core.evaluation.run import prepared_root
 
-    with prepared_root(benchmark, root) as folder:
+    with prepared_root(benchmark, root, chosen.name) as folder:
+        from minima_core.evaluation.scoring import score_predictions
+
+        scores = score_predictions(predictions, folder, chosen, workers=_cores())
         if sweep:
             from minima_core.evaluation.sweep import sweep_predictions
 
             found = sweep_predictions(predictions, folder, chosen, workers=_cores())
-            from minima_core.io.atomic import write_json
-
-            write_json(out, found.model_dump(mode="json"))
-            typer.echo(f"{benchmark}: {len(found.variants)} ways of scoring in {out}")
-            return
-        from minima_core.evaluation.scoring import score_predictions
-
-        scores = score_predictions(predictions, folder, chosen, workers=_cores())
+            scores = scores.model_copy(update={"sweep": found})
     _write_scores(out, scores)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minima_core.config import digest, read_value
+from minima_core.config import digest, read_section, read_value
 from minima_core.evaluation.benchmarks.base import BENCHMARKS, create_benchmark
+from minima_core.evaluation.protocol import Evaluation, get_protocol
 from minima_core.io.atomic import scratch_folder, whole_folder
 from minima_core.provenance import code_digest
 from tasks.reports import FetchReport
@@ -21,15 +22,16 @@ class FetchArgs(Args):
 
 
 def main(args: FetchArgs) -> FetchReport:
-    """Prepare a benchmark: its pairs, ground truth and, where it makes them, images.
+    """Prepare a benchmark for its protocol in params.yaml: pairs, ground truth and, where it makes them, images.
 
     A benchmark whose data are not there is not an error: what is written says that it is skipped, why, and the remedy.
     """
     BENCHMARKS.get(args.benchmark)
     settings = read_value(f"benchmark.{args.benchmark}")
-    scratch = scratch_folder("fetch_benchmark", digest([args.benchmark, settings, code_digest()]))
+    protocol = get_protocol(read_section(f"evaluation.{args.benchmark}", Evaluation).protocol).name
+    scratch = scratch_folder("fetch_benchmark", digest([args.benchmark, settings, protocol, code_digest()]))
     with whole_folder(args.out, scratch / "whole") as folder:
-        benchmark = create_benchmark(args.benchmark, settings)
+        benchmark = create_benchmark(args.benchmark, settings, protocol)
         manifest = benchmark.prepare(folder, scratch=scratch / "work", workers=execution().processes)
     remove_when_done(scratch)
     return FetchReport(

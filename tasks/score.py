@@ -8,6 +8,7 @@ from minima_core.config import read_section
 from minima_core.evaluation.metrics import Metrics
 from minima_core.evaluation.protocol import Evaluation, Protocol, get_protocol
 from minima_core.evaluation.scoring import Scores, score_predictions
+from minima_core.evaluation.sweep import sweep_predictions
 from minima_core.io.atomic import write_text
 from minima_core.manifest import BenchmarkManifest
 from tasks.reports import ScoreReport
@@ -29,11 +30,16 @@ class ScoreArgs(Args):
 def main(args: ScoreArgs) -> ScoreReport:
     """Score the predictions of a benchmark: a row a pair (scores.json), and the metrics of all and of each category.
 
-    The run is recorded in MLflow below the one that made the model. A skipped benchmark has no numbers and no run.
+    Where params.yaml names a sweep, scores.json also holds what other estimators, thresholds and seeds give. The run is
+    recorded in MLflow below the one that made the model. A skipped benchmark has no numbers and no run.
     """
     benchmark = BenchmarkManifest.load(args.benchmark).benchmark
-    protocol = get_protocol(read_section(f"evaluation.{benchmark}", Evaluation).protocol, benchmark)
-    scores = score_predictions(args.predictions, args.benchmark, protocol, workers=execution().processes)
+    chosen = read_section(f"evaluation.{benchmark}", Evaluation)
+    protocol, workers = get_protocol(chosen.protocol, benchmark), execution().processes
+    scores = score_predictions(args.predictions, args.benchmark, protocol, workers=workers)
+    if chosen.sweep:
+        swept = sweep_predictions(args.predictions, args.benchmark, protocol, chosen.sweep, workers=workers)
+        scores = scores.model_copy(update={"sweep": swept})
     report = ScoreReport(
         benchmark=scores.benchmark,
         protocol=scores.protocol,

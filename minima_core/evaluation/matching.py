@@ -103,6 +103,7 @@ def match_benchmark(
         DataError: naming the image that is missing, damaged or not the one the benchmark was prepared with.
     """
     prepared = Prepared(benchmark)
+    prepared.check_protocol(protocol.name)
     manifest, truths = prepared.manifest, prepared.list.pairs
     origin = Origin(
         manifest.benchmark,

@@ -84,3 +84,13 @@ def reprojection_errors(kpts0: torch.Tensor, kpts1: torch.Tensor, H_0to1: torch.
     """Return (N,) distances in pixels of image 1 between H(kpts0) and kpts1, inf for points that H sends away."""
     distance = (warp_homography(H_0to1.double(), kpts0.double()) - kpts1.double()).norm(dim=-1)
     return torch.where(distance.isfinite(), distance, torch.full_like(distance, torch.inf))
+
+
+def by_threshold(names: Iterable[str]) -> list[str]:
+    """Return names of metrics in the order of their thresholds, which are numbers: ``auc@10px`` after ``auc@5px``."""
+
+    def key(name: str) -> tuple[str, float]:
+        what, _, at = name.partition("@")
+        return what, float("".join(c for c in at if c.isdigit() or c == ".") or 0)
+
+    return sorted(names, key=key)

@@ -154,10 +154,18 @@ OTHER_ESTIMATORS: dict[str, tuple[Ransac, Ransac]] = {
 }
 
 
+class Sweep(Section):
+    """In which other ways the same predictions are scored: both estimators, each threshold, each seed."""
+
+    thresholds: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # pixels
+    seeds: tuple[int, ...] = Field(min_length=1)
+
+
 class Evaluation(Section):
-    """Settings of the stages match and score, ``evaluation.<benchmark>`` in params.yaml."""
+    """How one benchmark is drawn, matched and scored, ``evaluation.<benchmark>`` in params.yaml."""
 
     protocol: str
+    sweep: Sweep | None  # beside the protocol's own figure; None: that alone
 
 
 def get_protocol(

@@ -51,8 +51,10 @@ def evaluate(
 
 
 @contextmanager
-def prepared_root(benchmark: str, root: Path) -> Iterator[Path]:
+def prepared_root(benchmark: str, root: Path, protocol: str) -> Iterator[Path]:
     """Yield a prepared folder for ``root``: itself where it is one, else a temporary one that reads the data there.
+
+    ``protocol`` is the name of the one that pairs are drawn by.
 
     Raises:
         ConfigError: for an unknown benchmark.
@@ -74,7 +76,7 @@ def prepared_root(benchmark: str, root: Path) -> Iterator[Path]:
         )
     with tempfile.TemporaryDirectory(prefix="minima-") as name:
         folder = Path(name)
-        manifest = create_benchmark(benchmark, {"root": root}).prepare(folder, scratch=folder / "scratch")
+        manifest = create_benchmark(benchmark, {"root": root}, protocol).prepare(folder, scratch=folder / "scratch")
         if manifest.skipped:
             raise DataError(manifest.skipped)
         yield folder

@@ -55,6 +55,18 @@ class PairScore(BaseModel):
     failure: str | None = None
 
 
+class Variant(BaseModel):
+    """What comes of another way of scoring the same predictions: the headline metrics, and how many gave no model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    estimator: str
+    threshold: float
+    seed: int
+    protocol_hash: str
+    metrics: Metrics
+    failures: int
+
+
 class Scores(Record):
     """Everything about one model on one benchmark (``scores.json``)."""
 
@@ -74,6 +86,7 @@ class Scores(Record):
     groups: dict[str, Metrics]  # of categories
     intervals: Intervals = Field(default_factory=dict)  # of the metrics: 95 % over resampled pairs
     floor: float | None = None  # median distance in pixels of hand-set landmarks to the truth; None: there are none
+    sweep: list[Variant] = Field(default_factory=list)  # how far the metrics depend on the estimator's settings
     pairs: list[PairScore]
     skipped: str = ""
 
@@ -135,6 +148,7 @@ def check_predictions(predictions: Path, benchmark: Path, protocol: Protocol) ->
         DataError: as ``score_predictions``.
     """
     found, prepared = read_predictions(predictions), Prepared(benchmark)
+    prepared.check_protocol(protocol.name)
     origin, manifest = found.origin, prepared.manifest
     if (origin.benchmark, origin.benchmark_digest) != (manifest.benchmark, manifest.data_digest):
         raise DataError(f"{predictions} holds matches of other data than {benchmark}; match the benchmark again")

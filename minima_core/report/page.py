@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minima_core.evaluation.benchmarks.base import Prepared
+from minima_core.evaluation.metrics import by_threshold
 from minima_core.evaluation.plotting import draw_matches
 from minima_core.evaluation.scoring import PairScore, match_errors
 from minima_core.report.drawing import Curve, jpeg_uri, svg_chart, svg_lines, svg_scatter
@@ -88,6 +89,25 @@ class Scatter:
 
 
 @dataclass(frozen=True)
+class Swept:
+    """A metric by the threshold of one estimator, the mean over seeds, drawn.
+
+    Attributes:
+        estimator: its name.
+        metric: which one, as it is shown.
+        svg: a line a model.
+        spread: percent that a seed moves a point by, at most.
+        failures: fewest and most pairs without a model.
+    """
+
+    estimator: str
+    metric: str
+    svg: str
+    spread: float
+    failures: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Duel:
     """Models on one benchmark by one protocol, pair by pair; the first is what the others are held against."""
 
@@ -96,6 +116,7 @@ class Duel:
     names: list[str]
     scatters: list[Scatter]
     curves: str
+    swept: list[Swept]
 
 
 @dataclass(frozen=True)
@@ -121,7 +142,26 @@ def duel(title: str, entries: Sequence[Entry]) -> Duel:
         svg = svg_scatter(errors, limit, f"errors of {first.label} and {other.label}")
         scatters.append(Scatter(first.label, other.label, svg, better, worse))
     curves = svg_lines({entry.label: error_curve(entry.scores) for entry in entries}, f"{title}: pairs within an error")
-    return Duel(title, unit(first.scores), [entry.label for entry in entries], scatters, curves)
+    swept = list(_swept(entries)) if all(entry.scores.sweep for entry in entries) else []
+    return Duel(title, unit(first.scores), [entry.label for entry in entries], scatters, curves, swept)
+
+
+def _swept(entries: Sequence[Entry]) -> Iterator[Swept]:
+    """Yield a chart an estimator, of the metric in the middle."""
+    metrics = by_threshold(entries[0].scores.metrics)
+    metric = metrics[len(metrics) // 2]
+    for estimator in dict.fromkeys(way.estimator for way in entries[0].scores.sweep):
+        lines: dict[str, list[tuple[float, float]]] = {}
+        spreads, failures = [], []
+        for entry in entries:
+            own = [way for way in entry.scores.sweep if way.estimator == estimator]
+            failures += [way.failures for way in own]
+            for threshold in sorted({way.threshold for way in own}):
+                values = [way.metrics[metric] for way in own if way.threshold == threshold]
+                spreads.append(max(values) - min(values))
+                lines.setdefault(entry.label, []).append((threshold, sum(values) / len(values)))
+        svg = svg_lines(lines, f"{metric} by the threshold of {estimator}")
+        yield Swept(estimator, shown(metric), svg, max(spreads), (min(failures), max(failures)))
 
 
 def match_picture(prepared: Prepared, k: int, matches: Matches, score: PairScore) -> MatchPicture:

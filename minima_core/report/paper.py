@@ -10,7 +10,7 @@ from importlib.resources import files
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from minima_core.evaluation.metrics import Metrics
+from minima_core.evaluation.metrics import Metrics, by_threshold
 from minima_core.evaluation.protocol import get_protocol
 from minima_core.evaluation.scoring import Scores
 
@@ -126,8 +126,7 @@ def _row(label: str, columns: Sequence[Column], scores: Sequence[Scores]) -> Our
         if found is None or not metrics:
             cells.append(None)
             continue
-        by_threshold = sorted(metrics, key=lambda name: float(name.partition("@")[2].removesuffix("px")))
-        cells.append(tuple(metrics[name] for name in by_threshold))
+        cells.append(tuple(metrics[name] for name in by_threshold(metrics)))
         if (n := column.counted(found)) != column.pairs:
             remarks.append(f"{column.title}: {n} pairs, published {column.pairs}")
         if found.protocol_hash != get_protocol(PROTOCOL, column.benchmark).digest():

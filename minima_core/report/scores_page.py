@@ -9,7 +9,7 @@ from pathlib import Path
 
 from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks.base import Prepared
-from minima_core.evaluation.metrics import Metrics
+from minima_core.evaluation.metrics import Metrics, by_threshold
 from minima_core.evaluation.predictions import read_predictions
 from minima_core.evaluation.scoring import Scores
 from minima_core.report.page import BeforeAfter, Duel, MatchPicture, Worst, duel, match_picture, render
@@ -37,7 +37,7 @@ class Group:
     @property
     def metrics(self) -> list[str]:
         """Names of the metrics, by threshold."""
-        return sorted(self.entries[0].scores.metrics, key=_threshold)
+        return by_threshold(self.entries[0].scores.metrics)
 
     @property
     def rows(self) -> dict[str, list[Metrics | None]]:
@@ -143,8 +143,3 @@ def _interval(scores: Scores, metric: str) -> str:
         return ""
     low, high = scores.intervals[metric]
     return f"{low:.1f}–{high:.1f}"
-
-
-def _threshold(metric: str) -> tuple[str, float]:
-    what, _, at = metric.partition("@")
-    return what, float(at.removesuffix("px") or 0)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from minima_core.evaluation.metrics import Metrics
+from minima_core.evaluation.metrics import Metrics, by_threshold
 from minima_core.manifest import Certificate, Record
 from minima_core.types import RGB
 
@@ -129,7 +129,7 @@ class Comparison:
     @property
     def metrics(self) -> list[str]:
         """Names of the metrics, by threshold."""
-        return sorted(self.child.metrics, key=_threshold)
+        return by_threshold(self.child.metrics)
 
     @property
     def middle(self) -> str:
@@ -161,12 +161,6 @@ class Comparison:
         for name in self.names:
             if name in self.parent.rows and name in self.child.rows:
                 yield Row(name, self.parent.rows[name], self.child.rows[name])
-
-
-def _threshold(metric: str) -> tuple[str, float]:
-    what, _, at = metric.partition("@")
-    digits = "".join(c for c in at if c.isdigit() or c == ".")
-    return what, float(digits or 0)
 
 
 def _ordered(result: Result, modalities: Sequence[str]) -> list[str]:

@@ -32,7 +32,7 @@ def checkout(tmp_path, monkeypatch) -> Path:
     """A working directory with parameters, a model of random weights and the data of two pairs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    params = {"benchmark": {"mmim": {"root": "mmim"}}, "evaluation": {"mmim": {"protocol": "minima-v1"}}}
+    params = {"benchmark": {"mmim": {"root": "mmim"}}, "evaluation": {"mmim": {"protocol": "minima-v1", "sweep": None}}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     folder = tmp_path / "mmim" / "RemoteSensing" / "SAR_Optical"
     folder.mkdir(parents=True)
@@ -89,6 +89,28 @@ def test_fetch_match_and_score_in_a_row(checkout, monkeypatch):
     card = ModelCard.load(checkout / "model")
     assert scores.model == read_predictions(checkout / "p").origin.model == card.digest()
     assert not (checkout / ".scratch" / "match").exists() or not any((checkout / ".scratch" / "match").iterdir())
+
+
+def test_a_sweep_in_the_parameters_stands_beside_the_figure_and_changes_nothing_else(checkout, monkeypatch):
+    monkeypatch.setattr(score, "record", lambda *_: None)
+    fetch()
+    predict()
+    evaluate("s")
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["evaluation"]["mmim"]["sweep"] = {"thresholds": [1, 3], "seeds": [0]}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    evaluate("swept")
+    plain, swept = Scores.load(Path("s")), Scores.load(Path("swept"))
+    assert [(way.estimator, way.threshold) for way in swept.sweep] == [
+        (name, at) for name in ("poselib", "opencv") for at in (1, 3)
+    ]
+    assert swept.model_copy(update={"sweep": []}) == plain
+    own = next(way for way in swept.sweep if (way.estimator, way.threshold) == ("poselib", 1))
+    assert set(own.metrics) == set(plain.metrics) and own.protocol_hash != plain.protocol_hash
+    params["evaluation"]["mmim"]["sweep"] = {"thresholds": [0], "seeds": [0]}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(ConfigError, match=r"evaluation\.mmim\.sweep\.thresholds"):
+        evaluate("s")
 
 
 def test_outputs_are_the_same_bytes_the_second_time(checkout, monkeypatch):

@@ -1,4 +1,4 @@
-"""What DIODE and DSEC share: aligned images of two kinds, one of them warped by a homography that its path decides."""
+"""What DIODE and DSEC share: aligned images of two kinds, one of them warped by a homography of its own."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from minima_core.evaluation.benchmarks.base import PairTruth, as_matrix
+from minima_core.evaluation.benchmarks.base import PairList, PairTruth, as_matrix
 from minima_core.evaluation.benchmarks.mmim_warped import warp
-from minima_core.geometry.homography_sampler import published_homography
+from minima_core.geometry.homography_sampler import published_homography, sample_homography
 from minima_core.io.images import write_image
 from minima_core.manifest import file_sha256
 from minima_core.parallel import map_jobs
+from minima_core.random import rng
 
 SIZE = (640, 480)  # of all images (spec/evaluation.md section 4.1)
+SEED = 0  # of homographies that go by names; no setting, since all who score by one protocol must see the same pairs
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class _Job:
     image1: Source
     warped: Literal[0, 1]
     folder: Path
+    published: bool
 
 
 def both_orders(
@@ -47,10 +50,12 @@ def both_orders(
     folder: Path,
     workers: int,
     what: str,
-) -> list[PairTruth]:
+    protocol: str,
+) -> PairList:
     """Write the images of aligned pairs in both orders and return the pairs.
 
-    The homography goes by the path of image 0, whichever image is ``warped``.
+    By ``minima-v1`` the homography goes by the path of image 0 in the published scripts, whichever image is
+    ``warped``; by any other protocol by the pair's name.
 
     Args:
         named: name, first and second image of each aligned pair.
@@ -59,20 +64,22 @@ def both_orders(
         folder: of the benchmark; images go below ``images``.
         workers: processes.
         what: the benchmark's name, for the bar.
+        protocol: whose homographies are drawn.
 
     Raises:
         DataError: naming the file that cannot be used.
     """
     jobs = [
-        _Job(f"{category}/{name}", category, *images, warped, folder)
+        _Job(f"{category}/{name}", category, *images, warped, folder, published=protocol == "minima-v1")
         for name, first, second in named
         for category, images in zip(categories, ((first, second), (second, first)), strict=True)
     ]
-    return map_jobs(_make, jobs, workers=workers, what=f"pairs of {what}")
+    pairs = map_jobs(_make, jobs, workers=workers, what=f"pairs of {what}")
+    return PairList(task="homography", headline=list(categories), groups={}, pairs=pairs, protocol=protocol)
 
 
 def _make(job: _Job) -> PairTruth:
-    H = published_homography(SIZE, job.image0.path)
+    H = published_homography(SIZE, job.image0.path) if job.published else sample_homography(SIZE, rng(SEED, job.name))
     names = [f"images/{job.name}-{side}.png" for side in (0, 1)]
     for side, (name, source) in enumerate(zip(names, (job.image0, job.image1), strict=True)):
         image = cv2.resize(source.read(source.file), SIZE, interpolation=cv2.INTER_LINEAR)

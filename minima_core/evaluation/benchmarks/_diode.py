@@ -48,8 +48,10 @@ class Diode(Benchmark):
         photographs = _photographs(self.params.root)
         named = [(Path(path).stem, *self._sources(path)) for path in photographs]
         categories = f"rgb-{self.kind}", f"{self.kind}-rgb"
-        pairs = both_orders(named, categories, warped=1, folder=folder, workers=workers, what=f"diode_{self.kind}")
-        return PairList(task=self.task, headline=list(categories), groups={}, pairs=pairs)
+        what = f"diode_{self.kind}"
+        return both_orders(
+            named, categories, warped=1, folder=folder, workers=workers, what=what, protocol=self.protocol
+        )
 
     def _sources(self, photograph: str) -> tuple[Source, Source]:
         root = self.params.root

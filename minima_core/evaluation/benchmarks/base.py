@@ -110,13 +110,13 @@ class PairList(Record):
     groups: dict[str, list[str]]  # further averages, reported beside the categories
     pairs: list[PairTruth]
     lenses: dict[str, Lens] = Field(default_factory=dict)  # of images that are undistorted when they are read
-    floor: dict[str, float] = Field(
-        default_factory=dict
-    )  # by pair, how far in pixels the truth is from landmarks that people set
+    # by pair, how far in pixels the truth is from landmarks that people set
+    floor: dict[str, float] = Field(default_factory=dict)
+    protocol: str = ""  # that these homographies were drawn for; empty: the pairs are the same by all
 
     def digest(self) -> str:
         """Return the sha256 of what is matched and how it is scored, wherever the images lie."""
-        aside = {"root", "floor"} if self.lenses else {"root", "floor", "lenses"}
+        aside = {"root", "floor", "protocol"} | (set() if self.lenses else {"lenses"})
         return digest(self.model_dump(mode="json", exclude=aside))
 
     def manifest(self, benchmark: str, licence: str) -> BenchmarkManifest:
@@ -138,6 +138,15 @@ class Prepared:
         self.images = Path(self.list.root) if self.list.root else folder
         if self.manifest.data_digest != self.list.digest() and not self.manifest.skipped:
             raise DataError(f"{folder / PairList.FILE} does not belong to its manifest; {PairList.REMEDY}")
+
+    def check_protocol(self, name: str) -> None:
+        """Raise DataError if the pairs were drawn as another protocol than ``name`` draws them."""
+        if self.list.protocol not in ("", name):
+            raise DataError(
+                f"the homographies of {self.manifest.benchmark} were drawn as {self.list.protocol} does, {name} draws "
+                f"others; name it in evaluation.{self.manifest.benchmark}.protocol of params.yaml and fetch the "
+                "benchmark again"
+            )
 
     def image(self, reference: str, sha256: str) -> np.ndarray:
         """Return an image as (H, W, 3) uint8 RGB.
@@ -182,8 +191,9 @@ class Benchmark(ABC):
     licence: ClassVar[str]
     task: ClassVar[Task]
 
-    def __init__(self, params: Any) -> None:
-        self.params = params
+    def __init__(self, params: Any, protocol: str) -> None:
+        """Take checked settings, and the name of the protocol that the pairs are for: some draw pairs of their own."""
+        self.params, self.protocol = params, protocol
 
     def prepare(self, folder: Path, *, scratch: Path, workers: int = 1) -> BenchmarkManifest:
         """Bring the benchmark into ``folder`` and return its manifest; absent data is ``skipped`` with the reason.
@@ -212,7 +222,7 @@ class Benchmark(ABC):
 
     @staticmethod
     def place(truth: PairTruth) -> str:
-        """Return the place that a pair shows; pairs of two places have nothing in common.
+        """Return the place that a pair shows, "" where nobody can tell; pairs of two places have nothing in common.
 
         Raises:
             ConfigError: where the benchmark does not tell places apart.
@@ -243,11 +253,11 @@ def as_matrix(values: np.ndarray) -> Matrix:
 BENCHMARKS: Plugins[Benchmark] = Plugins("minima_core.evaluation.benchmarks", Benchmark, "benchmark")  # type: ignore[type-abstract]
 
 
-def create_benchmark(name: str, settings: Any) -> Benchmark:
-    """Return a benchmark plugin by name with its settings checked.
+def create_benchmark(name: str, settings: Any, protocol: str = "minima-v1") -> Benchmark:
+    """Return a benchmark plugin by name with its settings checked, for a protocol.
 
     Raises:
         ConfigError: for an unknown name or setting.
     """
     plugin = BENCHMARKS.get(name)
-    return plugin(checked(settings, plugin.Params, f"benchmark.{name}"))
+    return plugin(checked(settings, plugin.Params, f"benchmark.{name}"), protocol)

@@ -55,8 +55,9 @@ class Dsec(Benchmark):
             for frame in there
         ]
         categories = "rgb-event", "event-rgb"
-        pairs = both_orders(named, categories, warped=0, folder=folder, workers=workers, what="dsec")
-        return PairList(task=self.task, headline=list(categories), groups={}, pairs=pairs)
+        return both_orders(
+            named, categories, warped=0, folder=folder, workers=workers, what="dsec", protocol=self.protocol
+        )
 
 
 def _events(frame: str) -> str:

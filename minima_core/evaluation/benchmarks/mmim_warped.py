@@ -49,6 +49,11 @@ class MmimWarped(Mmim):
         }
         return real.model_copy(update={"root": "", "pairs": pairs, "floor": floor})
 
+    @staticmethod
+    def place(truth: PairTruth) -> str:
+        """That of the pair as it comes."""
+        return Mmim.place(truth) and truth.name.rpartition("-")[0]
+
 
 @dataclass(frozen=True)
 class _Job:

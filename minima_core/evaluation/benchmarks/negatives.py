@@ -12,7 +12,10 @@ from minima_core.random import rng
 
 
 class Negatives(Benchmark):
-    """The pairs of another benchmark, and as many again whose image 1 is taken from a pair of another place."""
+    """The pairs of another benchmark, and as many again whose image 1 is taken from a pair of another place.
+
+    Pairs of which nobody can tell what else shows their place are left out.
+    """
 
     class Params(Section):
         """Settings, ``benchmark.negatives`` in params.yaml."""
@@ -25,9 +28,9 @@ class Negatives(Benchmark):
     task: ClassVar[Task] = "overlap"
     params: Params
 
-    def __init__(self, params: Params) -> None:
-        super().__init__(params)
-        self.source = create_benchmark(params.of, params.settings)
+    def __init__(self, params: Params, protocol: str) -> None:
+        super().__init__(params, protocol)
+        self.source = create_benchmark(params.of, params.settings, protocol)
 
     def absent(self) -> str:
         """Say what the other benchmark lacks."""
@@ -35,13 +38,23 @@ class Negatives(Benchmark):
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:
         listed = self.source._prepare(folder, scratch, workers)
+        related = [pair for pair in listed.pairs if self.source.place(pair)]
         kinds: dict[str, dict[str, list[PairTruth]]] = {}  # by sensor of image 1 and place
-        for pair in listed.pairs:
+        for pair in related:
             places = kinds.setdefault(self.source.sensor(pair.image1), {})
             places.setdefault(self.source.place(pair), []).append(pair)
-        apart = [self._apart(pair, kinds[self.source.sensor(pair.image1)]) for pair in listed.pairs]
-        both = [pair for couple in zip(listed.pairs, apart, strict=True) for pair in couple]
-        return listed.model_copy(update={"task": self.task, "pairs": both})
+        apart = [self._apart(pair, kinds[self.source.sensor(pair.image1)]) for pair in related]
+        there = {pair.category for pair in related}
+        groups = {name: [c for c in own if c in there] for name, own in listed.groups.items()}
+        return listed.model_copy(
+            update={
+                "task": self.task,
+                "pairs": [pair for couple in zip(related, apart, strict=True) for pair in couple],
+                "headline": [category for category in listed.headline if category in there],
+                "groups": {name: own for name, own in groups.items() if own},
+                "floor": {},  # of pairs whose geometry is not asked for
+            }
+        )
 
     def _apart(self, pair: PairTruth, places: dict[str, list[PairTruth]]) -> PairTruth:
         """Return image 0 of a pair with an image of another place, drawn by the pair's name."""

@@ -156,9 +156,9 @@ def test_evaluating_in_one_go_gives_the_same_scores(benchmark_folder, tmp_path):
 
 
 def test_a_root_without_data_is_an_error_not_a_skip(tmp_path):
-    with pytest.raises(DataError, match=r"no list\.json"), prepared_root("mmim", tmp_path):
+    with pytest.raises(DataError, match=r"no list\.json"), prepared_root("mmim", tmp_path, "minima-v1"):
         pass
-    with pytest.raises(DataError, match="no folder"), prepared_root("mmim", tmp_path / "absent"):
+    with pytest.raises(DataError, match="no folder"), prepared_root("mmim", tmp_path / "absent", "minima-v1"):
         pass
 
 

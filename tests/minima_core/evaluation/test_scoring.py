@@ -17,7 +17,7 @@ from minima_core.evaluation.benchmarks.base import Lens, PairList, PairTruth, Pr
 from minima_core.evaluation.bootstrap import intervals
 from minima_core.evaluation.matching import match_benchmark
 from minima_core.evaluation.metrics import auc_metrics
-from minima_core.evaluation.protocol import AS_PUBLISHED, get_protocol, with_estimator
+from minima_core.evaluation.protocol import AS_PUBLISHED, Sweep, get_protocol, with_estimator
 from minima_core.evaluation.rejection import auroc, rejection_metrics
 from minima_core.evaluation.scoring import Scores, score_pair, score_pairs, score_predictions, summarise
 from minima_core.evaluation.sweep import sweep_predictions
@@ -96,13 +96,13 @@ def test_another_threshold_is_another_hash_and_needs_no_new_matches(benchmark_fo
 
 
 def test_a_sweep_scores_in_every_way_and_counts_failures(benchmark_folder, matched):
-    found = sweep_predictions(matched, benchmark_folder, PROTOCOL, thresholds=(1.0, 3.0), seeds=(0, 1))
-    ways = [(v.estimator, v.threshold, v.seed) for v in found.variants]
+    found = sweep_predictions(matched, benchmark_folder, PROTOCOL, Sweep(thresholds=(1.0, 3.0), seeds=(0, 1)))
+    ways = [(v.estimator, v.threshold, v.seed) for v in found]
     assert len(set(ways)) == len(ways) == 8
-    assert {v.failures for v in found.variants} == {4}
-    assert all(v.metrics["auc@10px"] == pytest.approx(80, abs=0.5) for v in found.variants)
+    assert {v.failures for v in found} == {4}
+    assert all(v.metrics["auc@10px"] == pytest.approx(80, abs=0.5) for v in found)
     plain = score_predictions(matched, benchmark_folder, PROTOCOL)
-    same = next(v for v in found.variants if (v.estimator, v.threshold, v.seed) == ("poselib", 3.0, 0))
+    same = next(v for v in found if (v.estimator, v.threshold, v.seed) == ("poselib", 3.0, 0))
     assert same.metrics == plain.metrics
 
 
@@ -122,7 +122,8 @@ def test_the_command_scores_kept_predictions_again(benchmark_folder, matched, tm
     assert plain["protocol_hash"] == PROTOCOL.digest() != tight["protocol_hash"]
     assert tight["metrics"]["auc@10px"] == pytest.approx(80, abs=0.5)
     swept = run("--sweep")
-    assert len(swept["variants"]) == 2 * 6 * 3 and {v["failures"] for v in swept["variants"]} == {4}
+    assert len(swept["sweep"]) == 2 * 6 * 3 and {v["failures"] for v in swept["sweep"]} == {4}
+    assert {**swept, "sweep": []} == plain
 
 
 def test_auroc_counts_pairs_in_the_right_order_and_ties_half():

@@ -10,7 +10,7 @@ import pytest
 
 from minima_core.evaluation.metrics import error_auc
 from minima_core.evaluation.protocol import get_protocol
-from minima_core.evaluation.scoring import PairScore, Scores
+from minima_core.evaluation.scoring import PairScore, Scores, Variant
 from minima_core.report.drawing import svg_lines, svg_scatter
 from minima_core.report.page import duel
 from minima_core.report.pairs import changed_most, couples, error_curve
@@ -135,3 +135,19 @@ def test_a_duel_holds_every_other_model_against_the_first():
     assert [(s.before, s.after, s.better, s.worse) for s in made.scatters] == [("a", "b", 1, 1), ("a", "c", 0, 0)]
     assert made.names == ["a", "b", "c"] and made.unit == " px"
     assert all(f'class="line s{k}"' in made.curves for k in range(3))
+
+
+def test_a_swept_chart_tells_what_threshold_and_seed_are_worth():
+    def way(threshold, seed, value, failures):
+        facts = {"estimator": "opencv", "threshold": threshold, "seed": seed, "protocol_hash": "h"}
+        metrics = {"auc@3px": 0.0, "auc@5px": value, "auc@10px": 0.0}
+        return Variant(**facts, metrics=metrics, failures=failures)
+
+    ways = [way(1, 0, 40.0, 3), way(1, 1, 42.0, 2), way(3, 0, 50.0, 0), way(3, 1, 50.0, 0)]
+    first, second = (Entry(name, scores([1.0, 2.0])) for name in "ab")
+    swept = [Entry(e.label, e.scores.model_copy(update={"sweep": ways})) for e in (first, second)]
+    (chart,) = duel("toy", swept).swept
+    assert (chart.estimator, chart.metric, chart.spread, chart.failures) == ("opencv", "AUC@5 px", 2.0, (0, 3))
+    heights = [float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", re.search(r'line s1" d="M([^"]+)"', chart.svg)[1])]
+    assert len(heights) == 2 and heights[0] > heights[1]  # 41 lies below 50
+    assert duel("toy", [swept[0], second]).swept == []  # not of all models

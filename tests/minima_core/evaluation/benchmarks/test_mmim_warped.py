@@ -77,3 +77,40 @@ def test_a_shift_leaves_black_where_nothing_was_seen():
 def test_absent_data_name_the_setting(tmp_path):
     skipped = prepare(tmp_path / "nowhere", tmp_path / "out").skipped
     assert "benchmark.mmim_warped.root" in skipped and "fetch_benchmark@mmim_warped" in skipped
+
+
+def test_negatives_of_real_pairs_stay_within_a_category_and_leave_out_what_may_show_one_place(toy, tmp_path):
+    def put(category: str, stem: str) -> None:
+        folder = toy / category
+        folder.mkdir(parents=True, exist_ok=True)
+        image = disc(70, 50)
+        scipy.io.savemat(folder / f"{stem}.mat", {"I_fix": image, "I_move": image, "T": np.eye(3)})
+        for side in "ab":
+            write_image(folder / f"{stem}{side}.png", image)
+        path = folder / "list.json"
+        listed = json.loads(path.read_text()) if path.is_file() else {}
+        path.write_text(
+            json.dumps({**listed, f"group{len(listed) + 1}": [f"{stem}.mat", f"{stem}a.png", f"{stem}b.png"]})
+        )
+
+    put(CATEGORY, "SO2")
+    for stem in ("M01", "M02"):
+        put("RemoteSensing/Map_Optical", stem)
+        put("Medical/Retina", stem)
+        put("RemoteSensing/DepthOptical", stem)
+    for of, more, copies in (("mmim", {}, 1), ("mmim_warped", {"warps": 3, "seed": 3}, 3)):
+        settings = {"of": of, "settings": {"root": str(toy), **more}, "seed": 0}
+        create_benchmark("negatives", settings).prepare(tmp_path / of, scratch=tmp_path / "scratch")
+        listed = PairList.load(tmp_path / of)
+        assert (
+            {pair.category for pair in listed.pairs} == {CATEGORY, "RemoteSensing/Map_Optical"} == set(listed.headline)
+        )
+        assert list(listed.groups) == ["RemoteSensing"] and len(listed.pairs) == 2 * 4 * copies
+        for pair in listed.pairs:
+            stems = [
+                next(stem for stem in ("SO1", "SO2", "M01", "M02") if stem in image)
+                for image in (pair.image0, pair.image1)
+            ]
+            assert all(pair.category in image for image in (pair.image0, pair.image1))
+            assert (stems[0] == stems[1]) == pair.related
+        Prepared(tmp_path / of)  # its list belongs to its manifest

@@ -19,9 +19,10 @@ from minima_core.evaluation.benchmarks.diode_depth import DiodeDepth
 from minima_core.evaluation.benchmarks.diode_normal import DiodeNormal
 from minima_core.evaluation.metrics import epipolar_errors
 from minima_core.geometry.homography import warp_homography
-from minima_core.geometry.homography_sampler import published_homography
+from minima_core.geometry.homography_sampler import published_homography, sample_homography
 from minima_core.io.images import write_image
 from minima_core.io.pickled import pickle_bytes
+from minima_core.random import rng
 from minima_core.types import RGB
 
 SHARED = Path(__file__).resolve().parents[5] / "shared/data"
@@ -286,6 +287,21 @@ def test_the_second_image_of_diode_is_warped_as_the_path_of_the_first_says(diode
     forward = pairs[1]  # the photograph, warped, is image 1
     carried = warp_homography(forward.H_0to1, torch.tensor([[320.0, 240]]).double())[0]
     assert torch.allclose(centre(forward.image1.mean(0) > 0.8), carried, atol=0.5)
+
+
+def test_a_strict_protocol_draws_homographies_by_names_and_the_two_do_not_mix(diode, tmp_path):
+    for protocol, folder in (("minima-v1", "published"), ("strict-v1", "strict"), ("strict-v1", "again")):
+        benchmark = create_benchmark("diode_depth", {"root": str(diode)}, protocol)
+        benchmark.prepare(tmp_path / folder, scratch=tmp_path / "scratch")
+    published, strict, again = (Prepared(tmp_path / folder) for folder in ("published", "strict", "again"))
+    assert strict.manifest.data_digest == again.manifest.data_digest != published.manifest.data_digest
+    for one, other in zip(published.list.pairs, strict.list.pairs, strict=True):
+        assert one.name == other.name and one.sha0 == other.sha0 and one.sha1 != other.sha1
+        H = sample_homography((640, 480), rng(0, other.name))
+        assert np.allclose(np.array(other.H_0to1), H / H[2, 2])
+    strict.check_protocol("strict-v1")
+    with pytest.raises(DataError, match=r"drawn as strict-v1 does, minima-v1 draws others.*evaluation\.diode_depth"):
+        strict.check_protocol("minima-v1")
 
 
 def test_depth_is_drawn_as_the_devkit_does_and_a_picture_that_was_brought_is_taken(diode, tmp_path):
