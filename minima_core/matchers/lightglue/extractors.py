@@ -160,8 +160,10 @@ class Disk(Extractor):
 class SuperPoint(Extractor):
     """SuperPoint (DeTone et al., 2018); keypoints are whole pixels, and its weights are for research only."""
 
+    _HEADS: ClassVar = {"P": "keypoint_decoder.conv_score_", "D": "descriptor_decoder.conv_descriptor_"}
+
     SIZE_MULTIPLE = 8
-    FILE = "superpoint.safetensors"
+    FILE = "superpoint_v1.pth"
 
     def __init__(self) -> None:
         from transformers import SuperPointConfig, SuperPointForKeypointDetection  # takes seconds
@@ -169,6 +171,19 @@ class SuperPoint(Extractor):
         super().__init__()
         # the threshold that LightGlue was trained at, a tenth of the default
         self.net = SuperPointForKeypointDetection(SuperPointConfig(keypoint_threshold=5e-4))
+
+    def _weights(self, published: Any) -> dict[str, torch.Tensor]:
+        """Return the authors' weights (``conv1a``, ``convPa``, ``convDa``, …) under the names of transformers."""
+        state = {}
+        for name, tensor in published.items():
+            part, _, kind = name.partition(".")
+            block, side = part.removeprefix("conv")[:-1], part[-1]
+            if block in self._HEADS:
+                new = self._HEADS[block] + side
+            else:
+                new = f"encoder.conv_blocks.{int(block) - 1}.conv_{side}"
+            state[f"{new}.{kind}"] = tensor
+        return state
 
     def _extract(self, image: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         net: Any = self.net  # its parts have no types
