@@ -4,9 +4,9 @@
     python scripts/ablation.py superpoint --real ../shared/data --extractor superpoint --strategies rgb_only random
 
 LightGlue on a frozen extractor learns from the photographs of `commons` with each strategy and seed; scored on
-`synthetic_six` and, where the folder `--real` has the data, on `mmim`, `mmim_warped` and `rgb_retention` (`strict-v1`). A
-run that was cut continues. Prints a Markdown table: the mean over the seeds of the AUC at 10 degrees or pixels, and the
-lowest and highest.
+`synthetic_six` and, where the folder `--real` has the data, on `mmim`, `mmim_warped` and `rgb_retention`
+(`strict-v1`). A run that was cut continues. Prints a Markdown table: the mean over the seeds of the AUC at 10 degrees
+or pixels, and the lowest and highest.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The tests with published weights take them from the user's cache (``minima match`` fetches them) and skip without.
 """
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from kornia.feature import LightGlue as KorniaLightGlue
 from kornia.feature import XFeat as KorniaXFeat
 from plane_world import random_matcher
-from safetensors.torch import save_file
+from torch.nn import functional as F
 
 from minima_core import weights
 from minima_core.errors import ConfigError, WeightsError
@@ -92,7 +94,7 @@ def homography(w, h):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "median"), [("xfeat", 1.25), ("aliked", 0.5), ("disk", 0.6)]
+    ("name", "median"), [("xfeat", 1.25), ("aliked", 0.5), ("disk", 0.6), ("superpoint", 0.75)]
 )  # XFeat: whole pixels of cells
 @pytest.mark.parametrize("size", [(288, 384), (283, 371)])  # the second is resized, by half pixels too
 def test_matches_lie_where_the_homography_says(name, median, size):
@@ -191,11 +193,47 @@ def test_superpoint_matches_and_finds_nothing_in_nothing():
     assert len(matcher.extractor.extract(image, 0).scores) == 0
 
 
+def authors_names(state):
+    """Return SuperPoint's weights under the names in its authors' file."""
+    new = {"keypoint_decoder.conv_score_": "convP", "descriptor_decoder.conv_descriptor_": "convD"}
+    new |= {f"encoder.conv_blocks.{k}.conv_": f"conv{k + 1}" for k in range(4)}
+    return {
+        name.replace(old, short): value for name, value in state.items() for old, short in new.items() if old in name
+    }
+
+
+def test_superpoint_computes_what_its_authors_network_does():
+    matcher, image = superpoint(), to_tensor(picture(96, 128))
+    w = authors_names(matcher.extractor.net.state_dict())
+    assert len(w) == 24 and matcher.extractor._weights(w).keys() == matcher.extractor.net.state_dict().keys()
+
+    def conv(x, name):
+        return F.conv2d(x, w[f"{name}.weight"], w[f"{name}.bias"], padding=w[f"{name}.weight"].shape[-1] // 2)
+
+    x = (image * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0)[None, None]
+    with torch.inference_mode():
+        for block in range(1, 5):  # DeTone et al., figure 3: pairs of convolutions, halved after the first three
+            x = conv(conv(x, f"conv{block}a").relu(), f"conv{block}b").relu()
+            x = F.max_pool2d(x, 2) if block < 4 else x
+        cells = conv(conv(x, "convPa").relu(), "convPb").softmax(1)[:, :-1]
+        heat = F.pixel_shuffle(cells, 8)[0, 0]
+        dense = F.normalize(conv(conv(x, "convDa").relu(), "convDb"), dim=1)
+        found = matcher.extractor.extract(image, 50)
+    columns, rows = found.kpts.long().T
+    torch.testing.assert_close(found.scores, heat[rows, columns])
+    # as SuperGlue's and LightGlue's authors sample, half a pixel askew towards the far corner
+    grid = (found.kpts - 3.5) / torch.tensor([123.5, 91.5]) * 2 - 1
+    desc = F.normalize(F.grid_sample(dense, grid[None, None], align_corners=True)[0, :, 0], dim=0).T
+    torch.testing.assert_close(found.desc, desc, atol=1e-5, rtol=0)
+
+
 @pytest.fixture
 def minimas_files(tmp_path, monkeypatch):
-    """Files as MINIMA and transformers publish them, with made-up weights, and the matcher that these are of."""
+    """Files as MINIMA and SuperPoint's authors publish them, with made-up weights, and the matcher they are of."""
     source = superpoint(seed=3)
-    save_file(source.extractor.net.state_dict(), tmp_path / "superpoint.safetensors")
+    torch.save(authors_names(source.extractor.net.state_dict()), tmp_path / "superpoint_v1.pth")
+    made_up = replace(weights.PUBLISHED["superpoint_v1.pth"], sha256="")
+    monkeypatch.setitem(weights.PUBLISHED, "superpoint_v1.pth", made_up)
     state = {k: v for k, v in source.network.state_dict().items() if k != "confidence_thresholds"}
     for i in range(9):
         for block in ("self_attn", "cross_attn"):
@@ -223,9 +261,9 @@ def test_minimas_weights_load_by_their_own_names(minimas_files, tmp_path):
         load_matcher("minima-lightglue-superpoint")
 
 
-def test_a_damaged_safetensors_file_is_one_line(minimas_files, tmp_path):
-    (tmp_path / "superpoint.safetensors").write_bytes(b"<html>")
-    with pytest.raises(WeightsError, match=r"superpoint\.safetensors cannot be read as weights"):
+def test_a_damaged_file_is_one_line(minimas_files, tmp_path):
+    (tmp_path / "superpoint_v1.pth").write_bytes(b"<html>")
+    with pytest.raises(WeightsError, match=r"superpoint_v1\.pth cannot be read as weights"):
         load_matcher("minima-lightglue-superpoint")
 
 
