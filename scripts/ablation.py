@@ -17,7 +17,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from stages import OF_TEXTURES, Columns, make_data, merged, params_with, score, stage, table, write
+from stages import (
+    OF_TEXTURES,
+    REAL,
+    Columns,
+    fetch,
+    lying_in,
+    make_data,
+    merged,
+    params_with,
+    score,
+    stage,
+    table,
+    write,
+)
 
 # photographs have no depth, so neither depth images nor normals
 MODALITIES = ["infrared", "event", "paint", "sketch", "sar", "medical"]
@@ -65,17 +78,13 @@ def main(arguments: argparse.Namespace) -> None:
     }
     names = ["synthetic_six"]
     if arguments.real:
-        real = arguments.real.resolve()
-        roots = {"mmim": f"{real}/mmim", "mmim_warped": f"{real}/mmim", "rgb_retention": f"{real}/rgbd"}
-        changes["benchmark"] = {name: {"root": root} for name, root in roots.items()}
-        names += roots
+        changes |= lying_in(arguments.real, REAL)
+        names += REAL
     params = merged(params_with(CHANGES), changes)
     data = out / "data"
     make_data(data, params, MODALITIES)
     write(out, params)
-    for name in names:
-        stage(out, "fetch_benchmark", f"-{name}", benchmark=name, out=name, checked="params.yaml")
-    benchmarks = {name: out / name for name in names}
+    benchmarks = fetch(out, names)
     stage(out, "pretrain", matcher="lightglue", out="parent", **_inputs(data))
 
     def train_and_score(run: tuple[str, int]) -> None:

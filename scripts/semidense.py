@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from stages import OF_TEXTURES, Columns, make_data, merged, params_with, score, stage, table, write
+from stages import OF_TEXTURES, Columns, fetch, lying_in, make_data, merged, params_with, score, stage, table, write
 
 from minima_core.manifest import ModelCard
 
@@ -58,9 +58,9 @@ def main(arguments: argparse.Namespace) -> None:
     changes: dict[str, Any] = {"seed": arguments.seed, "matcher": {matcher: shape}}
     names = ["synthetic_six"]
     if arguments.real:
-        real = arguments.real.resolve()
-        changes["benchmark"] = {"mmim_warped": {"root": f"{real}/mmim"}, "rgb_retention": {"root": f"{real}/rgbd"}}
-        names += changes["benchmark"]
+        real = ["mmim_warped", "rgb_retention"]
+        changes |= lying_in(arguments.real, real)
+        names += real
     params = merged(params_with(CHANGES), changes)
     preset = merged(params["training"]["finetune"][matcher]["demo"], TRAIN)
     make_data(out / "data", params, MODALITIES)
@@ -69,9 +69,7 @@ def main(arguments: argparse.Namespace) -> None:
     parent = {"training": {"pretrain": {matcher: {"mode": "train", "start": "random", "train": first}}}}
     write(out, merged(params, parent))
     inputs = {name: str(out / "data" / name) for name in ("raw", "index", "certificate")}
-    for name in names:
-        stage(out, "fetch_benchmark", f"-{name}", benchmark=name, out=name, checked="params.yaml")
-    benchmarks = {name: out / name for name in names}
+    benchmarks = fetch(out, names)
     stage(out, "pretrain", matcher=matcher, out="parent", **inputs)
 
     size = {"long-side": SIDE}

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -25,6 +25,7 @@ OF_TEXTURES: dict[str, Any] = {
         "sketch": {"std": [0.5, 125], "entropy": [0.01, 8]},
     },
 }
+REAL = {"mmim": "mmim", "mmim_warped": "mmim", "rgb_retention": "rgbd"}  # benchmarks, and what folder their data are in
 # title of a column -> the benchmark it is about, and its figure in that benchmark's scores
 Columns = dict[str, tuple[str, Callable[[dict[str, Any]], float]]]
 
@@ -75,6 +76,18 @@ def call(folder: Path, module: str, *arguments: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     if subprocess.run([sys.executable, "-m", module, *arguments], cwd=folder, env=environment, check=False).returncode:
         sys.exit(f"{module} failed in {folder}; mend what it names and run this again")
+
+
+def lying_in(real: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Return the settings by which benchmarks of real data find them in the folder ``real``."""
+    return {"benchmark": {name: {"root": str(real.resolve() / REAL[name])} for name in names}}
+
+
+def fetch(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Prepare benchmarks in a folder whose params.yaml is written, and return where each is."""
+    for name in names:
+        stage(folder, "fetch_benchmark", f"-{name}", benchmark=name, out=name, checked="params.yaml")
+    return {name: folder / name for name in names}
 
 
 def score(folder: Path, model: Path, benchmarks: dict[str, Path], **options: object) -> None:
