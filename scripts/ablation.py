@@ -1,7 +1,7 @@
 """The paper's ablation in miniature: what a matcher learns from RGB alone, from each modality alone, and from all.
 
     python scripts/ablation.py ablation --real ../shared/data [--seeds 0 1 2] [--steps 80] [--jobs 2]
-    python scripts/ablation.py superpoint --real ../shared/data --extractor superpoint --strategies rgb_only random
+    python scripts/ablation.py superpoint --real ../shared/data --extractor superpoint --strategies random
 
 LightGlue on a frozen extractor learns from the photographs of `commons` with each strategy and seed; scored on
 `synthetic_six` and, where the folder `--real` has the data, on `mmim`, `mmim_warped` and `rgb_retention`
@@ -40,7 +40,6 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "random": {"strategy": "random"},
 }
 CHANGES: dict[str, Any] = {
-    "modalities": MODALITIES,
     "dataset": {"name": "commons", "commons": {"views": 1}},  # a photograph is one pair
     "validation": OF_TEXTURES,
 }
@@ -72,6 +71,7 @@ def main(arguments: argparse.Namespace) -> None:
         "validate_every": 40,
     }
     changes: dict[str, Any] = {
+        "modalities": arguments.modalities,
         "licence_policy": "any" if arguments.extractor == "superpoint" else "permissive",
         "matcher": {"lightglue": {"extractor": arguments.extractor}},
         "training": {"finetune": {"lightglue": {"demo": train}}},
@@ -82,7 +82,7 @@ def main(arguments: argparse.Namespace) -> None:
         names += REAL
     params = merged(params_with(CHANGES), changes)
     data = out / "data"
-    make_data(data, params, MODALITIES)
+    make_data(data, params, arguments.modalities)
     write(out, params)
     benchmarks = fetch(out, names)
     stage(out, "pretrain", matcher="lightglue", out="parent", **_inputs(data))
@@ -128,6 +128,7 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path, nargs="?", default=Path("ablation"))
     parser.add_argument("--real", type=Path)
     parser.add_argument("--extractor", choices=["xfeat", "aliked", "disk", "superpoint"], default="xfeat")
+    parser.add_argument("--modalities", nargs="+", choices=MODALITIES, default=MODALITIES)
     parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=80)
