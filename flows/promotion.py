@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from minima_core.config import Section, digest
+from minima_core.evaluation.metrics import gain
 from minima_core.types import RGB
 from tasks.reports import ScoreReport
 
@@ -114,9 +115,9 @@ def _votes(candidate: Scores, others: Scores, rival: Rival, rule: Promotion) -> 
         ours, other = candidate.get(name), others.get(name)
         if ours is None or other is None or ours.measured_on != other.measured_on:
             continue
-        gain = ours.value - other.value
+        better = gain(metric, other.value, ours.value)
         loss = None if ours.rgb is None or other.rgb is None else other.rgb - ours.rgb
-        passed = gain >= rule.min_gain and (loss is None or loss <= rule.max_rgb_loss)
+        passed = better >= rule.min_gain and (loss is None or loss <= rule.max_rgb_loss)
         votes.append(
             Vote(
                 benchmark=name,
@@ -124,7 +125,7 @@ def _votes(candidate: Scores, others: Scores, rival: Rival, rule: Promotion) -> 
                 rival=rival,
                 candidate=ours.value,
                 against=other.value,
-                gain=gain,
+                gain=better,
                 rgb_loss=loss,
                 passed=passed,
             )

@@ -39,7 +39,7 @@ def report(
     from minima_core.report.paper import Entry
     from minima_core.report.scores_page import Drawn, grouped, render_scores
 
-    entries = [Entry(read.model, read) for read in map(_read, scores)]
+    entries = _told_apart([Entry(read.model, read) for read in map(_read, scores)])
     changed, worst = [], []
     if root is not None and predictions:
         where = {id(entry): folder for entry, folder in zip(entries, predictions, strict=True)}
@@ -50,6 +50,24 @@ def report(
                 worst += list(drawn.worst())
     write_text(out, render_scores(entries, changed, worst))
     typer.echo(f"{len(entries)} scores on {out}")
+
+
+def _told_apart(entries: list[Any]) -> list[Any]:
+    """Return ``entries`` with numbers behind labels that one table has twice: a folder before and after a training."""
+    from collections import Counter
+    from dataclasses import replace
+
+    def place(entry: Any) -> tuple[str, ...]:
+        read = entry.scores
+        return entry.label, read.benchmark, read.data_digest, read.protocol_hash
+
+    of_all, seen = Counter(map(place, entries)), Counter[tuple[str, ...]]()
+    told = []
+    for entry in entries:
+        seen[place(entry)] += 1
+        many = of_all[place(entry)] > 1
+        told.append(replace(entry, label=f"{entry.label} ({seen[place(entry)]})") if many else entry)
+    return told
 
 
 def _read(path: Path) -> Any:

@@ -26,7 +26,18 @@ from minima_core.manifest import CURVES, BenchmarkManifest, Certificate, Modalit
 from minima_core.provenance import code_digest
 from minima_core.published import PUBLISHED
 from minima_core.report.drawing import Curve
-from minima_core.report.page import THRESHOLD, BeforeAfter, Duel, Finding, Gallery, duel, match_picture, render_page
+from minima_core.report.page import (
+    THRESHOLD,
+    BeforeAfter,
+    Duel,
+    Finding,
+    Gallery,
+    Swept,
+    duel,
+    match_picture,
+    render_page,
+    swept,
+)
 from minima_core.report.pairs import changed_most, couples, error_curve, reach, unit
 from minima_core.report.paper import Entry, paper_tables
 from minima_core.report.summary import Comparison, Result, Source, Summary
@@ -94,6 +105,7 @@ def main(args: SummariseArgs) -> SummaryReport:
         galleries=list(galleries(args.index, args.raw, args.modalities, summary.certificate.modalities)),
         papers=paper_tables(_entries(args.scores, summary)),
         duels=list(_duels(args, summary.comparisons())),
+        sweeps=list(_sweeps(args, summary.comparisons())),
         changed=list(_changed(args, summary.comparisons())),
         matches=list(_matches(args, summary.comparisons())),
         curves=_curves(args.models),
@@ -188,6 +200,13 @@ def _duels(args: SummariseArgs, comparisons: Sequence[Comparison]) -> Iterator[D
         if not comparison.caveat and reach(own[0]):
             entries = [Entry(name, scores) for name, scores in zip(NAMES, own, strict=True)]
             yield duel(f"{comparison.benchmark} · {comparison.matcher}", entries)
+
+
+def _sweeps(args: SummariseArgs, comparisons: Sequence[Comparison]) -> Iterator[Swept]:
+    for comparison in comparisons:
+        if not comparison.caveat:
+            entries = [Entry(name, scores) for name, scores in zip(NAMES, _both(args, comparison), strict=True)]
+            yield from swept(f"{comparison.benchmark} · {comparison.matcher}", entries)
 
 
 def _both(args: SummariseArgs, comparison: Comparison) -> list[Scores]:

@@ -94,3 +94,15 @@ def by_threshold(names: Iterable[str]) -> list[str]:
         return what, float("".join(c for c in at if c.isdigit() or c == ".") or 0)
 
     return sorted(names, key=key)
+
+
+def headline(names: Iterable[str]) -> str:
+    """Return the metric that a single figure is given in: the AUC at the middle threshold, or else the AUROC."""
+    ordered = by_threshold(names)
+    areas = [name for name in ordered if name.startswith("auc@")]
+    return areas[len(areas) // 2] if areas else next((n for n in ordered if n.startswith("auroc")), ordered[0])
+
+
+def gain(metric: str, before: float, after: float) -> float:
+    """Return by how many points ``after`` is better; of false accepts (``far@15``) fewer are."""
+    return before - after if metric.startswith("far@") else after - before

@@ -60,8 +60,11 @@ def svg_chart(curves: Mapping[str, Curve], title: str) -> str:
     return _chart("".join(body), title)
 
 
-def svg_lines(curves: Mapping[str, Sequence[tuple[float, float]]], title: str) -> str:
-    """Return lines through all their points, values in percent; their classes are ``s0``, ``s1`` and so on."""
+def svg_lines(curves: Mapping[str, Sequence[tuple[float, float]]], title: str, *, dots: bool = False) -> str:
+    """Return lines through all their points, values in percent; their classes are ``s0``, ``s1`` and so on.
+
+    With ``dots`` each point is marked, for curves of a few of them.
+    """
     points = [point for curve in curves.values() for point in curve]
     if not points:
         return ""
@@ -70,6 +73,12 @@ def svg_lines(curves: Mapping[str, Sequence[tuple[float, float]]], title: str) -
         f'<path class="line s{k}" d="M{"L".join(f"{axes.x(x):.1f} {axes.y(y):.1f}" for x, y in curve)}"/>'
         for k, curve in enumerate(curves.values())
     ]
+    if dots:
+        lines += [
+            f'<circle class="dot s{k}" cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="2.4"/>'
+            for k, curve in enumerate(curves.values())
+            for x, y in curve
+        ]
     return _chart(axes.grid() + "".join(lines), title)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minima_core.evaluation.benchmarks.base import Prepared
-from minima_core.evaluation.metrics import by_threshold
+from minima_core.evaluation.metrics import headline as headline_metric
 from minima_core.evaluation.plotting import draw_matches
 from minima_core.evaluation.scoring import PairScore, match_errors
 from minima_core.report.drawing import Curve, jpeg_uri, svg_chart, svg_lines, svg_scatter
@@ -93,6 +93,8 @@ class Swept:
     """A metric by the threshold of one estimator, the mean over seeds, drawn.
 
     Attributes:
+        title: benchmark and protocol.
+        names: the models, in the order of their colours.
         estimator: its name.
         metric: which one, as it is shown.
         svg: a line a model.
@@ -100,6 +102,8 @@ class Swept:
         failures: fewest and most pairs without a model.
     """
 
+    title: str
+    names: list[str]
     estimator: str
     metric: str
     svg: str
@@ -116,7 +120,6 @@ class Duel:
     names: list[str]
     scatters: list[Scatter]
     curves: str
-    swept: list[Swept]
 
 
 @dataclass(frozen=True)
@@ -142,15 +145,14 @@ def duel(title: str, entries: Sequence[Entry]) -> Duel:
         svg = svg_scatter(errors, limit, f"errors of {first.label} and {other.label}")
         scatters.append(Scatter(first.label, other.label, svg, better, worse))
     curves = svg_lines({entry.label: error_curve(entry.scores) for entry in entries}, f"{title}: pairs within an error")
-    swept = list(_swept(entries)) if all(entry.scores.sweep for entry in entries) else []
-    return Duel(title, unit(first.scores), [entry.label for entry in entries], scatters, curves, swept)
+    return Duel(title, unit(first.scores), [entry.label for entry in entries], scatters, curves)
 
 
-def _swept(entries: Sequence[Entry]) -> Iterator[Swept]:
-    """Yield a chart an estimator, of the metric in the middle."""
-    metrics = by_threshold(entries[0].scores.metrics)
-    metric = metrics[len(metrics) // 2]
-    for estimator in dict.fromkeys(way.estimator for way in entries[0].scores.sweep):
+def swept(title: str, entries: Sequence[Entry]) -> Iterator[Swept]:
+    """Yield a chart an estimator of those models, at most six, that were scored in several ways."""
+    entries = [entry for entry in entries if entry.scores.sweep]
+    for estimator in dict.fromkeys(way.estimator for entry in entries for way in entry.scores.sweep):
+        metric = headline_metric(entries[0].scores.metrics)
         lines: dict[str, list[tuple[float, float]]] = {}
         spreads, failures = [], []
         for entry in entries:
@@ -160,8 +162,9 @@ def _swept(entries: Sequence[Entry]) -> Iterator[Swept]:
                 values = [way.metrics[metric] for way in own if way.threshold == threshold]
                 spreads.append(max(values) - min(values))
                 lines.setdefault(entry.label, []).append((threshold, sum(values) / len(values)))
-        svg = svg_lines(lines, f"{metric} by the threshold of {estimator}")
-        yield Swept(estimator, shown(metric), svg, max(spreads), (min(failures), max(failures)))
+        svg = svg_lines(lines, f"{title}: {metric} by the threshold of {estimator}", dots=True)
+        ends = min(failures), max(failures)
+        yield Swept(title, list(lines), estimator, shown(metric), svg, max(spreads), ends)
 
 
 def match_picture(prepared: Prepared, k: int, matches: Matches, score: PairScore) -> MatchPicture:
@@ -180,6 +183,7 @@ def render_page(
     galleries: Sequence[Gallery],
     papers: Sequence[PaperTable],
     duels: Sequence[Duel],
+    sweeps: Sequence[Swept],
     changed: Sequence[BeforeAfter],
     matches: Sequence[BeforeAfter],
     curves: Mapping[str, Mapping[str, Curve]],
@@ -199,6 +203,7 @@ def render_page(
         galleries=galleries,
         papers=papers,
         duels=duels,
+        sweeps=sweeps,
         changed=changed,
         matches=matches,
         charts={matcher: charts(named) for matcher, named in curves.items()},

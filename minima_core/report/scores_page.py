@@ -12,7 +12,7 @@ from minima_core.evaluation.benchmarks.base import Prepared
 from minima_core.evaluation.metrics import Metrics, by_threshold
 from minima_core.evaluation.predictions import read_predictions
 from minima_core.evaluation.scoring import Scores
-from minima_core.report.page import BeforeAfter, Duel, MatchPicture, Worst, duel, match_picture, render
+from minima_core.report.page import BeforeAfter, MatchPicture, Worst, duel, match_picture, render, swept
 from minima_core.report.pairs import changed_most, farthest_off, reach, unit
 from minima_core.report.paper import Entry, paper_tables
 
@@ -88,11 +88,15 @@ class Drawn:
         overlap = self.prepared.list.task == "overlap"  # no pair there has a geometry to draw matches by
         self.entries = [] if overlap else [entry for entry in group.entries if entry.label in predictions]
         self.found = {entry.label: read_predictions(predictions[entry.label]) for entry in self.entries}
-        names = [truth.name for truth in self.pairs]
-        for label, matches in self.found.items():
-            if matches.names != names:
+        for entry in self.entries:
+            scores, origin = entry.scores, self.found[entry.label].origin
+            if self.prepared.manifest.data_digest != scores.data_digest:
+                raise DataError(f"{benchmark} is not what {entry.label} was scored on; give the folder that was")
+            made = origin.benchmark_digest, origin.protocol, origin.model
+            if made != (scores.data_digest, scores.protocol, scores.model):
                 raise DataError(
-                    f"{predictions[label]} does not hold the pairs of {benchmark}; match the benchmark again"
+                    f"the scores of {entry.label} were not made from {predictions[entry.label]}; give the predictions "
+                    "that they were made from"
                 )
 
     def changed(self) -> Iterator[BeforeAfter]:
@@ -127,15 +131,12 @@ def render_scores(entries: Sequence[Entry], changed: Sequence[BeforeAfter] = (),
         groups=groups,
         several=sorted({name for name in benchmarks if benchmarks.count(name) > 1}),
         papers=paper_tables(entries),
-        duels=[_duel(group) for group in groups if reach(group.entries[0].scores)],
+        duels=[duel(g.title, g.entries[:MOST]) for g in groups if reach(g.entries[0].scores)],
+        sweeps=[chart for g in groups for chart in swept(g.title, g.entries[:MOST])],
         changed=changed,
         worst=worst,
         interval=_interval,
     )
-
-
-def _duel(group: Group) -> Duel:
-    return duel(group.title, group.entries[:MOST])
 
 
 def _interval(scores: Scores, metric: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from minima_core.evaluation.metrics import Metrics, by_threshold
+from minima_core.evaluation.metrics import Metrics, by_threshold, gain, headline
 from minima_core.manifest import Certificate, Record
 from minima_core.types import RGB
 
@@ -105,7 +105,7 @@ class Row:
 
     def gain(self, metric: str) -> float:
         """Return how many points the child is better."""
-        return self.child[metric] - self.parent[metric]
+        return gain(metric, self.parent[metric], self.child[metric])
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ class Comparison:
 
     @property
     def middle(self) -> str:
-        """The metric that a single figure is given in: the middle threshold."""
-        return self.metrics[len(self.metrics) // 2]
+        """The metric that a single figure is given in."""
+        return headline(self.child.metrics)
 
     @property
     def caveat(self) -> str:

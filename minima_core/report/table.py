@@ -57,11 +57,12 @@ def label(row: Row) -> str:
 
 
 def shown(metric: str) -> str:
-    """Return a metric's name as people write it: ``auc@5px`` as AUC@5 px."""
+    """Return a metric's name as people write it: ``auc@5px`` as AUC@5 px, ``far@15`` as FAR@15 inliers."""
     what, _, at = metric.partition("@")
     if not at:
         return metric.replace("_", " of ").upper().replace(" OF ", " of ")
-    return f"{what.upper()}@{at.removesuffix('px')}{' px' if at.endswith('px') else '°'}"
+    unit = " px" if at.endswith("px") else "°" if what == "auc" else " inliers"
+    return f"{what.upper()}@{at.removesuffix('px')}{unit}"
 
 
 def _cell(row: Row, metric: str) -> str:

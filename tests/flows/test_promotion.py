@@ -61,3 +61,10 @@ def test_a_decision_reads_as_a_page():
     decision = decide({"six": score(50, 80)}, {"six": score(40, 81)}, None, RULE)
     assert "| six | auc@10 | parent | 50.00 | 40.00 | +10.00 | +1.00 | yes |" in decision.markdown("m")
     assert Decision.model_validate_json(decision.model_dump_json()) == decision
+
+
+def test_fewer_false_accepts_are_a_gain():
+    rule = Promotion(benchmarks={"apart": "far@15"}, min_gain=0.5, max_rgb_loss=2.0)
+    fewer, more = ({"apart": Score(metric="far@15", value=value, rgb=None, measured_on="m")} for value in (3, 8))
+    assert decide(fewer, more, None, rule).votes[0].gain == 5
+    assert not decide(more, fewer, None, rule).promoted

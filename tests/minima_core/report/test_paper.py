@@ -12,7 +12,7 @@ from minima_core.evaluation.metrics import error_auc
 from minima_core.evaluation.protocol import get_protocol
 from minima_core.evaluation.scoring import PairScore, Scores, Variant
 from minima_core.report.drawing import svg_lines, svg_scatter
-from minima_core.report.page import duel
+from minima_core.report.page import duel, swept
 from minima_core.report.pairs import changed_most, couples, error_curve
 from minima_core.report.paper import Entry, paper_tables, published_tables
 from minima_core.report.scores_page import render_scores
@@ -145,9 +145,12 @@ def test_a_swept_chart_tells_what_threshold_and_seed_are_worth():
 
     ways = [way(1, 0, 40.0, 3), way(1, 1, 42.0, 2), way(3, 0, 50.0, 0), way(3, 1, 50.0, 0)]
     first, second = (Entry(name, scores([1.0, 2.0])) for name in "ab")
-    swept = [Entry(e.label, e.scores.model_copy(update={"sweep": ways})) for e in (first, second)]
-    (chart,) = duel("toy", swept).swept
+    both = [Entry(e.label, e.scores.model_copy(update={"sweep": ways})) for e in (first, second)]
+    (chart,) = swept("toy", both)
+    assert (chart.title, chart.names) == ("toy", ["a", "b"])
     assert (chart.estimator, chart.metric, chart.spread, chart.failures) == ("opencv", "AUC@5 px", 2.0, (0, 3))
     heights = [float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", re.search(r'line s1" d="M([^"]+)"', chart.svg)[1])]
     assert len(heights) == 2 and heights[0] > heights[1]  # 41 lies below 50
-    assert duel("toy", [swept[0], second]).swept == []  # not of all models
+    assert len(re.findall('circle class="dot s1"', chart.svg)) == 2
+    (alone,) = swept("toy", [first, both[1]])
+    assert alone.names == ["b"] and list(swept("toy", [first, second])) == []

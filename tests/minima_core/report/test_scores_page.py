@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 
+import h5py
 import pytest
 from finished_run import BENCHMARK, MATCHER, make
 
 from minima_core import cli
+from minima_core.evaluation.predictions import Predictions
 from minima_core.evaluation.scoring import Scores
 from minima_core.report.paper import Entry
 from minima_core.report.scores_page import grouped, render_scores
@@ -56,6 +59,36 @@ def test_a_single_model_is_shown_with_the_pairs_it_is_farthest_off_on(run, tmp_p
     section = page.read_text().partition("farthest off</h2>")[2]
     assert section.index(worst.name) == min(section.find(p.name) for p in read.pairs if p.name in section)
     assert f"error {worst.error:.2f}" in section and section.count("<img") == min(4, len(read.pairs))
+
+
+def test_two_scores_under_one_name_are_told_apart(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("minima_core.evaluation.run.BENCHMARKS.get", lambda name: None)  # it is of no plugin
+    argv: list[object] = ["--out", tmp_path / "page.html", "--root", run / "data/benchmarks" / BENCHMARK]
+    for model in ("pretrained", "finetuned"):
+        own, folder = tmp_path / model, run / "predictions" / MATCHER / model / BENCHMARK
+        named = Scores.load(scores(run, model).parent).model_copy(update={"model": "models/mine"})
+        named.save(own)
+        shutil.copy(folder / Predictions.FILE, own)
+        with h5py.File(own / Predictions.FILE, "r+") as file:
+            file.attrs["model"] = "models/mine"
+        argv += ["--scores", own / Scores.FILE, "--predictions", own]
+    assert command(*argv) == 0
+    text = (tmp_path / "page.html").read_text()
+    assert re.search(r"<h3>improved .*models/mine \(1\) against models/mine \(2\)", text)
+    assert text.count('class="line s') == 2
+
+
+def test_pictures_are_of_the_pairs_and_matches_that_were_scored(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("minima_core.evaluation.run.BENCHMARKS.get", lambda name: None)  # it is of no plugin
+    folder, root = run / "predictions" / MATCHER / "finetuned" / BENCHMARK, run / "data/benchmarks" / BENCHMARK
+    page = tmp_path / "page.html"
+    argv = ["--scores", scores(run, "pretrained"), "--out", page, "--root", root, "--predictions", folder]
+    assert command(*argv) == 1 and "were not made from" in capsys.readouterr().err
+    read = Scores.load(scores(run, "finetuned").parent)
+    read.model_copy(update={"data_digest": "d" * 64}).save(tmp_path)
+    argv = ["--scores", tmp_path / Scores.FILE, "--out", page, "--root", root, "--predictions", folder]
+    assert command(*argv) == 1 and "is not what" in capsys.readouterr().err
+    assert not page.exists()
 
 
 def test_categories_outside_the_figure_are_named(run):
