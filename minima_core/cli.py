@@ -202,7 +202,7 @@ def score(
     benchmark: Annotated[str, typer.Option(help="Name of the benchmark that was matched.")],
     root: Annotated[Path, typer.Option(help="Its data, as for evaluate.")],
     out: Annotated[Path, typer.Option(help="Scores, .json.")],
-    protocol: Annotated[str, typer.Option(help="Settings of scoring.")] = "strict-v1",
+    protocol: Annotated[str, typer.Option(help="Settings of scoring; by default those it was matched by.")] = "",
     estimator: Annotated[str, typer.Option(help="poselib or opencv, instead of the protocol's.")] = "",
     threshold: Annotated[float | None, typer.Option(help="Pixels, instead of the protocol's.")] = None,
     max_keypoints: Keypoints = None,
@@ -214,8 +214,10 @@ def score(
     What is changed against the protocol changes protocol_hash.
     """
     _check_keypoints(max_keypoints)
+    from minima_core.evaluation.predictions import read_predictions
     from minima_core.evaluation.protocol import get_protocol, with_estimator
 
+    protocol = protocol or read_predictions(predictions).origin.protocol
     chosen = get_protocol(protocol, benchmark, max_keypoints=max_keypoints, long_side=long_side)
     chosen = with_estimator(chosen, estimator, threshold=threshold)
     _check_output(out, "--out", (".json",), ())

@@ -141,6 +141,7 @@ PUBLISHED: dict[str, Published] = {
     "superpoint_lightglue.pth": Published(
         ("https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/superpoint_lightglue.pth",),
         _in(_SUPERPOINT, "superpoint_lightglue.pth"),
+        "6ff7040d0a497fc6639337946d7538dae07428c18f77a067a0b5a960e7cc551a",
     ),
     "minima_lightglue.pth": Published(
         ("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_lightglue.pth",),

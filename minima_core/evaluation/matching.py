@@ -33,7 +33,7 @@ KEPT_FEATURES = 160  # images whose features are kept in memory; the worst are t
 
 
 class MatchesImages(Protocol):
-    """What can be evaluated; ``sparse`` says that it matches keypoints."""
+    """What can be evaluated; ``sparse`` says that it matches keypoints, ``reads_gray``, if there, that it sees gray."""
 
     sparse: ClassVar[bool]
 
@@ -155,6 +155,7 @@ class _Worker:
         matched_at = (settings.sparse_long_side if matcher.sparse else None) or settings.long_side
         self.how = {"max_keypoints": settings.max_keypoints, "long_side": matched_at}
         self.read_at = matched_at if settings.resize == "upstream_once" else settings.long_side
+        self.gray = bool(getattr(matcher, "reads_gray", False))  # as the published scripts read files for it
         self.features: dict[str, tuple[Any, Scale]] = {}
         self.lock = threading.Lock()
 
@@ -170,10 +171,9 @@ class _Worker:
 
     def _image(self, reference: str, sha256: str) -> tuple[torch.Tensor, Scale]:
         """Return an image as the matcher gets it, and the factors that take its matches back to the file's pixels."""
-        image = self.prepared.image(reference, sha256)
         if self.settings.resize == "antialiased":
-            return to_tensor(image), (1.0, 1.0)
-        return resize_upstream(image, self.read_at)
+            return to_tensor(self.prepared.image(reference, sha256)), (1.0, 1.0)
+        return resize_upstream(self.prepared.image(reference, sha256, gray=self.gray), self.read_at)
 
     def _features(self, matcher: ReusesFeatures, reference: str, sha256: str) -> tuple[Any, Scale]:
         if (kept := self.features.get(reference)) is not None:

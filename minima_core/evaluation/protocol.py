@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from minima_core.config import Section, digest, unknown
 from minima_core.errors import ConfigError
@@ -15,7 +15,8 @@ class Matching(Section):
 
     ``resize`` says how images come to their size. ``antialiased``: once, by the matcher, with its half-pixel rule.
     ``upstream``: as the method's authors do it (spec/evaluation.md section 2): without antialiasing, both sides floored
-    to multiples of 8, sparse matchers enlarge the result to ``sparse_long_side``, and matches are multiplied back.
+    to multiples of 8, files read gray for networks that see gray; sparse matchers enlarge the result to
+    ``sparse_long_side``, and matches are multiplied back.
     ``upstream_once``: likewise, but sparse matchers get the original at ``sparse_long_side``, as for MegaDepth-1500.
     """
 
@@ -157,8 +158,14 @@ OTHER_ESTIMATORS: dict[str, tuple[Ransac, Ransac]] = {
 class Sweep(Section):
     """In which other ways the same predictions are scored: both estimators, each threshold, each seed."""
 
-    thresholds: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # pixels
-    seeds: tuple[int, ...] = Field(min_length=1)
+    thresholds: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(min_length=1)  # pixels
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len(set(self.thresholds)) < len(self.thresholds) or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("a threshold or seed is there twice")
+        return self
 
 
 class Evaluation(Section):

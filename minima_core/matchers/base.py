@@ -130,6 +130,11 @@ class Matcher(nn.Module, ABC):
             part.compile(*args, **kwargs)
 
     @property
+    def reads_gray(self) -> bool:
+        """Whether its network sees gray images, which the published evaluation then reads from the files."""
+        return False
+
+    @property
     def size_multiple(self) -> int:
         """Both sides of a resized image are floored to a multiple of this."""
         return 1

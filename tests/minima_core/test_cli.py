@@ -150,7 +150,16 @@ def test_evaluate_writes_exactly_what_is_promised(tmp_path):
     assert run("evaluate", *argv) == 0
     first = json.loads(out.read_text())
     promised = {"benchmark", "protocol", "protocol_hash", "model", "metrics", "categories", "pairs"}
-    assert set(first) == promised | {"groups", "headline", "data_digest", "seed", "licence", "intervals", "floor"}
+    assert set(first) == promised | {
+        "groups",
+        "headline",
+        "data_digest",
+        "seed",
+        "licence",
+        "intervals",
+        "floor",
+        "sweep",
+    }
     assert list(first["metrics"]) == ["auc@10px", "auc@3px", "auc@5px"]
     assert {pair["category"] for pair in first["pairs"]} == set(first["categories"])
     assert {"Medical", "RemoteSensing"} <= set(first["groups"])

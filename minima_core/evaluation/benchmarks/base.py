@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,8 +149,8 @@ class Prepared:
                 "benchmark again"
             )
 
-    def image(self, reference: str, sha256: str) -> np.ndarray:
-        """Return an image as (H, W, 3) uint8 RGB.
+    def image(self, reference: str, sha256: str, *, gray: bool = False) -> np.ndarray:
+        """Return an image as (H, W, 3) uint8 RGB; ``gray`` as OpenCV reads it so, three times, for gray networks.
 
         Raises:
             DataError: if it is missing, damaged, or another one than when the benchmark was prepared.
@@ -164,6 +165,11 @@ class Prepared:
                 f"{path} has changed since {self.manifest.benchmark} was prepared; fetch the benchmark again"
             )
         image, lens = read_image(path), self.list.lenses.get(reference)
+        if gray:
+            read = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+            # a form that OpenCV does not know is turned gray by its rule
+            read = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if read is None else read
+            image = read[..., None].repeat(3, axis=2)
         return image if lens is None else lens.undistort(image)
 
     def load(self, truth: PairTruth) -> BenchmarkPair:
@@ -211,6 +217,13 @@ class Benchmark(ABC):
             manifest = BenchmarkManifest(benchmark=name, licence=self.licence, pairs=0, skipped=reason)
         else:
             pairs = self._prepare(folder, scratch, workers)
+            if not pairs.pairs:
+                raise DataError(
+                    f"{name} has no pairs; give it other data or settings in benchmark.{name} of params.yaml"
+                )
+            names = Counter(pair.name for pair in pairs.pairs)
+            if twice := next((pair for pair, count in names.items() if count > 1), None):
+                raise DataError(f"the data of {name} hold the pair {twice} twice; restore them from their source")
             manifest = pairs.manifest(name, self.licence)
         pairs.save(folder)
         manifest.save(folder)

@@ -13,6 +13,7 @@ import torch
 
 from minima_core.config import Section
 from minima_core.errors import DataError, redo
+from minima_core.evaluation.benchmarks._files import inside
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, PairTruth, Task, as_matrix
 from minima_core.geometry.homography import warp_homography
 from minima_core.io.images import read_image
@@ -125,6 +126,7 @@ def read_category(root: Path, category: str) -> Iterator[PairTruth]:
 
 def read_pair(root: Path, category: str, mat: str, *, fixed: str, moving: str) -> PairTruth:
     """Return one pair: image 0 is the moving image, image 1 the fixed one."""
+    mat, moving, fixed = (inside(name, root / category / LIST) for name in (mat, moving, fixed))
     H, expected = read_mat(root / category / mat)
     files = {"I_move": f"{category}/{moving}", "I_fix": f"{category}/{fixed}"}
     sizes: dict[str, tuple[int, int]] = {}
@@ -158,6 +160,8 @@ def read_mat(path: Path) -> tuple[np.ndarray, dict[str, tuple[int, int]]]:
         raise DataError(f"no file {path}, which its {LIST} names; restore it from the database")
     try:
         shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
+        if shapes["T"] != (3, 3):  # said before it is read, which may take any amount of memory
+            raise ValueError(f"T is {shapes['T']}, not 3 x 3")
         T = np.asarray(scipy.io.loadmat(path, variable_names=["T"])["T"], dtype=np.float64)
         sizes = {key: (int(shapes[key][1]), int(shapes[key][0])) for key in ("I_fix", "I_move")}
     except Exception as error:  # scipy's reader meets damaged bytes with whatever error comes first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,11 +11,13 @@ from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, PairTruth, Task, create_benchmark
 from minima_core.random import rng
 
+logger = logging.getLogger(__name__)
+
 
 class Negatives(Benchmark):
     """The pairs of another benchmark, and as many again whose image 1 is taken from a pair of another place.
 
-    Pairs of which nobody can tell what else shows their place are left out.
+    Pairs of which nobody can tell what else shows their place are left out, as are those of a sensor with one place.
     """
 
     class Params(Section):
@@ -43,6 +46,12 @@ class Negatives(Benchmark):
         for pair in related:
             places = kinds.setdefault(self.source.sensor(pair.image1), {})
             places.setdefault(self.source.place(pair), []).append(pair)
+        alone = {sensor for sensor, places in kinds.items() if len(places) < 2}
+        related = [pair for pair in related if self.source.sensor(pair.image1) not in alone]
+        if not related:
+            raise DataError(f"all pairs of {self.params.of} show one place, or may; negatives need a second place")
+        if alone:
+            logger.warning("negatives leave out %s, where all pairs show one place", ", ".join(sorted(alone)))
         apart = [self._apart(pair, kinds[self.source.sensor(pair.image1)]) for pair in related]
         there = {pair.category for pair in related}
         groups = {name: [c for c in own if c in there] for name, own in listed.groups.items()}
@@ -60,8 +69,6 @@ class Negatives(Benchmark):
         """Return image 0 of a pair with an image of another place, drawn by the pair's name."""
         own = self.source.place(pair)
         others = [other for place, pairs in places.items() if place != own for other in pairs]
-        if not others:
-            raise DataError(f"all pairs of {self.params.of} show {own}; negatives need a second place")
         other = others[rng(self.params.seed, pair.name).integers(len(others))]
         return pair.model_copy(
             update={

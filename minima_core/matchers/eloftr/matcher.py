@@ -71,6 +71,11 @@ class EfficientLoFTR(Matcher):
         self.network = build(params.size)
 
     @property
+    def reads_gray(self) -> bool:
+        """It does."""
+        return True
+
+    @property
     def size_multiple(self) -> int:
         """The side of the blocks that attention gathers."""
         return MULTIPLE

@@ -53,6 +53,11 @@ class LightGlue(Matcher):
         self.network = build(params.extractor, params.filter_threshold)
 
     @property
+    def reads_gray(self) -> bool:
+        """SuperPoint does; MINIMA publishes LightGlue for no other extractor."""
+        return self.params.extractor == "superpoint"
+
+    @property
     def size_multiple(self) -> int:
         """The extractor's."""
         return self.extractor.SIZE_MULTIPLE

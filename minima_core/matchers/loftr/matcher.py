@@ -47,6 +47,11 @@ class LoFTR(Matcher):
         self.network = build(params.size, params.positions, params.threshold)
 
     @property
+    def reads_gray(self) -> bool:
+        """It does."""
+        return True
+
+    @property
     def size_multiple(self) -> int:
         """The cell's side."""
         return CELL

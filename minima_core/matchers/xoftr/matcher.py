@@ -42,6 +42,11 @@ class XoFTR(Matcher):
         self.network = Network(params.size)
 
     @property
+    def reads_gray(self) -> bool:
+        """It does."""
+        return True
+
+    @property
     def size_multiple(self) -> int:
         """The cell's side."""
         return CELL

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from minima_core.config import checked
 from minima_core.errors import ConfigError
-from minima_core.evaluation.protocol import PROTOCOLS, get_protocol
+from minima_core.evaluation.protocol import PROTOCOLS, Evaluation, get_protocol
 
 # Results are compared by these hashes: a change here makes every published number of the protocol incomparable.
 FROZEN = {
@@ -48,3 +49,21 @@ def test_no_keypoints_are_refused():
 def test_images_too_small_to_match_are_refused():
     with pytest.raises(ConfigError, match="at least 64, not 8"):
         get_protocol("minima-v1", long_side=8)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"thresholds": [], "seeds": [0]},
+        {"thresholds": [0], "seeds": [0]},
+        {"thresholds": [float("inf")], "seeds": [0]},
+        {"thresholds": [1, 1], "seeds": [0]},
+        {"thresholds": [1], "seeds": [-1]},
+        {"thresholds": [1], "seeds": [0, 0]},
+        {"thresholds": [1]},
+        "all",
+    ],
+)
+def test_a_sweep_that_cannot_be_scored_is_refused_before_anything_runs(wrong):
+    with pytest.raises(ConfigError, match=r"evaluation\.toy\.sweep"):
+        checked({"protocol": "strict-v1", "sweep": wrong}, Evaluation, "evaluation.toy")

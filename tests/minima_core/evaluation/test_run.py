@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,9 +13,10 @@ from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks.base import PairList, Prepared
 from minima_core.evaluation.matching import ReusesFeatures, match_benchmark, resize_upstream
 from minima_core.evaluation.predictions import Origin, Predictions, collect, read_predictions
-from minima_core.evaluation.protocol import get_protocol
+from minima_core.evaluation.protocol import PROTOCOLS, get_protocol
 from minima_core.evaluation.run import evaluate, prepared_root
 from minima_core.evaluation.scoring import Scores, match_errors, score_predictions
+from minima_core.io.images import to_tensor
 from minima_core.manifest import BenchmarkManifest
 from minima_core.types import Matches
 
@@ -193,3 +195,23 @@ def test_matches_come_back_to_original_pixels_under_the_published_protocol(bench
     match_benchmark(Corner(), benchmark_folder, get_protocol("minima-v1"), tmp_path / "p", **how)
     found = read_predictions(tmp_path / "p")[0]
     assert found.mkpts0.tolist() == [[48, 32]] and found.mkpts1.tolist() == [[96, 64]]
+
+
+def test_the_published_protocol_reads_files_gray_for_gray_networks(benchmark_folder, tmp_path):
+    class Gray(Oracle):
+        reads_gray = True
+
+        def match(self, image0, image1, **_):
+            seen.append(image0)
+            return Matches.empty()
+
+    for name in PROTOCOLS:
+        seen: list[torch.Tensor] = []
+        how = {"model": "m", "licence": "MIT", "scratch": tmp_path / "scratch"}
+        match_benchmark(Gray(), benchmark_folder, get_protocol(name), tmp_path / name, **how)
+        gray = cv2.imread(str(benchmark_folder / "0.png"), cv2.IMREAD_GRAYSCALE)
+        if name == "minima-v1":
+            expected = cv2.resize(gray, (640, 424), interpolation=cv2.INTER_LINEAR)
+            assert torch.equal(seen[0], to_tensor(expected[..., None].repeat(3, 2)))
+        else:  # which leaves colours to the matcher
+            assert not torch.equal(seen[0][0], seen[0][1])

@@ -108,6 +108,34 @@ def test_a_list_that_is_none_is_named(toy, tmp_path, text):
         prepare(toy, tmp_path / "out")
 
 
+@pytest.mark.parametrize("reference", ["../../../outside.png", "/outside.png"])
+def test_a_list_that_leads_out_of_its_folder_is_refused(toy, tmp_path, reference):
+    write_image(tmp_path / "outside.png", np.zeros((9, 9, 3), np.uint8))
+    path = toy / "RemoteSensing/SAR_Optical/list.json"
+    for place in range(3):
+        files = ["SO1.mat", "SO1a.png", "SO1b.png"]
+        files[place] = reference
+        path.write_text(json.dumps({"group1": files}))
+        with pytest.raises(DataError, match=r"list\.json names .*outside\.png"):
+            prepare(toy, tmp_path / "out")
+
+
+def test_a_pair_that_is_there_twice_is_refused(toy, tmp_path):
+    files = ["SO1.mat", "SO1a.png", "SO1b.png"]
+    (toy / "RemoteSensing/SAR_Optical/list.json").write_text(json.dumps({"group1": files, "group2": files}))
+    with pytest.raises(DataError, match="SAR_Optical/SO1 twice"):
+        prepare(toy, tmp_path / "out")
+
+
+def test_a_T_of_another_shape_is_refused_before_it_is_read(toy, tmp_path, monkeypatch):
+    path = toy / "RemoteSensing/SAR_Optical/SO1.mat"
+    held = scipy.io.loadmat(path)
+    scipy.io.savemat(path, {"I_fix": held["I_fix"], "I_move": held["I_move"], "T": np.zeros((300, 300))})
+    monkeypatch.setattr("scipy.io.loadmat", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(DataError, match=r"SO1\.mat .*T is \(300, 300\), not 3 x 3"):
+        prepare(toy, tmp_path / "out")
+
+
 def test_a_singular_T_is_refused(toy, tmp_path):
     path = toy / "RemoteSensing/SAR_Optical/SO1.mat"
     scipy.io.savemat(path, {**{k: v for k, v in scipy.io.loadmat(path).items() if k[0] == "I"}, "T": np.zeros((3, 3))})

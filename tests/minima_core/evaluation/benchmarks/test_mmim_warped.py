@@ -8,6 +8,7 @@ import pytest
 import scipy.io
 import torch
 
+from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks.base import PairList, Prepared, create_benchmark
 from minima_core.evaluation.benchmarks.mmim_warped import warp
 from minima_core.geometry.homography import warp_homography
@@ -79,25 +80,25 @@ def test_absent_data_name_the_setting(tmp_path):
     assert "benchmark.mmim_warped.root" in skipped and "fetch_benchmark@mmim_warped" in skipped
 
 
-def test_negatives_of_real_pairs_stay_within_a_category_and_leave_out_what_may_show_one_place(toy, tmp_path):
-    def put(category: str, stem: str) -> None:
-        folder = toy / category
-        folder.mkdir(parents=True, exist_ok=True)
-        image = disc(70, 50)
-        scipy.io.savemat(folder / f"{stem}.mat", {"I_fix": image, "I_move": image, "T": np.eye(3)})
-        for side in "ab":
-            write_image(folder / f"{stem}{side}.png", image)
-        path = folder / "list.json"
-        listed = json.loads(path.read_text()) if path.is_file() else {}
-        path.write_text(
-            json.dumps({**listed, f"group{len(listed) + 1}": [f"{stem}.mat", f"{stem}a.png", f"{stem}b.png"]})
-        )
+def put(root: Path, category: str, stem: str) -> None:
+    """Add a pair to a category."""
+    folder = root / category
+    folder.mkdir(parents=True, exist_ok=True)
+    image = disc(70, 50)
+    scipy.io.savemat(folder / f"{stem}.mat", {"I_fix": image, "I_move": image, "T": np.eye(3)})
+    for side in "ab":
+        write_image(folder / f"{stem}{side}.png", image)
+    path = folder / "list.json"
+    listed = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps({**listed, f"group{len(listed) + 1}": [f"{stem}.mat", f"{stem}a.png", f"{stem}b.png"]}))
 
-    put(CATEGORY, "SO2")
+
+def test_negatives_of_real_pairs_stay_within_a_category_and_leave_out_what_may_show_one_place(toy, tmp_path):
+    put(toy, CATEGORY, "SO2")
     for stem in ("M01", "M02"):
-        put("RemoteSensing/Map_Optical", stem)
-        put("Medical/Retina", stem)
-        put("RemoteSensing/DepthOptical", stem)
+        put(toy, "RemoteSensing/Map_Optical", stem)
+        put(toy, "Medical/Retina", stem)
+        put(toy, "RemoteSensing/DepthOptical", stem)
     for of, more, copies in (("mmim", {}, 1), ("mmim_warped", {"warps": 3, "seed": 3}, 3)):
         settings = {"of": of, "settings": {"root": str(toy), **more}, "seed": 0}
         create_benchmark("negatives", settings).prepare(tmp_path / of, scratch=tmp_path / "scratch")
@@ -114,3 +115,15 @@ def test_negatives_of_real_pairs_stay_within_a_category_and_leave_out_what_may_s
             assert all(pair.category in image for image in (pair.image0, pair.image1))
             assert (stems[0] == stems[1]) == pair.related
         Prepared(tmp_path / of)  # its list belongs to its manifest
+
+
+def test_negatives_leave_out_a_category_with_one_place_and_need_one_with_two(toy, tmp_path, caplog):
+    settings = {"of": "mmim_warped", "settings": {"root": str(toy), "warps": 2, "seed": 3}, "seed": 0}
+    with pytest.raises(DataError, match="need a second place"):
+        create_benchmark("negatives", settings).prepare(tmp_path / "one", scratch=tmp_path / "scratch")
+    for stem in ("M01", "M02"):
+        put(toy, "RemoteSensing/Map_Optical", stem)
+    create_benchmark("negatives", settings).prepare(tmp_path / "two", scratch=tmp_path / "scratch")
+    listed = PairList.load(tmp_path / "two")
+    assert {pair.category for pair in listed.pairs} == {"RemoteSensing/Map_Optical"} == set(listed.headline)
+    assert "leave out images/RemoteSensing/SAR_Optical" in caplog.text
