@@ -50,9 +50,17 @@ def write(folder: Path, params: dict[str, Any]) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
+def begin(folder: Path, params: dict[str, Any]) -> None:
+    """Write params.yaml for a run that may have begun before; end with a line if the folder holds one of others."""
+    path = folder / "params.yaml"
+    if path.is_file() and yaml.safe_load(path.read_text()) != params:
+        sys.exit(f"{path} is of a run with other settings; name another folder")
+    write(folder, params)
+
+
 def make_data(folder: Path, params: dict[str, Any], modalities: list[str]) -> None:
     """Make the data set that ``params`` names, its modalities and its certificate, as far as they are not there."""
-    write(folder, params)
+    begin(folder, params)
     stage(folder, "download", out="raw", checked="params.yaml")
     stage(folder, "index", raw="raw", out="index")
     for modality in modalities:
