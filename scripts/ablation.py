@@ -21,6 +21,7 @@ from stages import (
     OF_TEXTURES,
     REAL,
     Columns,
+    begin,
     fetch,
     lying_in,
     make_data,
@@ -29,7 +30,6 @@ from stages import (
     score,
     stage,
     table,
-    write,
 )
 
 # photographs have no depth, so neither depth images nor normals
@@ -62,6 +62,7 @@ COLUMNS: Columns = {
 def main(arguments: argparse.Namespace) -> None:
     """Make the data, train and score every run, and print the table."""
     out = arguments.out.resolve()
+    absent = set(MODALITIES) - set(arguments.modalities)
     train = {
         "steps": arguments.steps,
         "max_keypoints": arguments.keypoints,
@@ -83,7 +84,7 @@ def main(arguments: argparse.Namespace) -> None:
     params = merged(params_with(CHANGES), changes)
     data = out / "data"
     make_data(data, params, arguments.modalities)
-    write(out, params)
+    begin(out, params)
     benchmarks = fetch(out, names)
     stage(out, "pretrain", matcher="lightglue", out="parent", **_inputs(data))
 
@@ -92,7 +93,7 @@ def main(arguments: argparse.Namespace) -> None:
         folder = _folder(out, strategy, seed)
         pairs = {"pairs": {"modalities": STRATEGIES[strategy]}}
         changes = {"seed": seed, "training": {"finetune": {"lightglue": {"demo": pairs}}}}
-        write(folder, merged(params, changes))
+        begin(folder, merged(params, changes))
         (folder / ".scratch").mkdir(exist_ok=True)
         if not (folder / ".scratch/features").exists():
             (folder / ".scratch/features").symlink_to(out / "features")  # the same keypoints for every run
@@ -105,11 +106,12 @@ def main(arguments: argparse.Namespace) -> None:
     (out / "features").mkdir(exist_ok=True)
     train_and_score(("random", arguments.seeds[0]))  # needs the keypoints of every image
     score(out, out / "parent", benchmarks)
-    runs = [(strategy, seed) for seed in arguments.seeds for strategy in arguments.strategies]
+    chosen = arguments.strategies or [s for s, how in STRATEGIES.items() if how.get("modality") not in absent]
+    runs = [(strategy, seed) for seed in arguments.seeds for strategy in chosen]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(train_and_score, runs))
     rows = {"nothing: the RGB parent": [out]} | {
-        strategy: [_folder(out, strategy, seed) for seed in arguments.seeds] for strategy in arguments.strategies
+        strategy: [_folder(out, strategy, seed) for seed in arguments.seeds] for strategy in chosen
     }
     columns = {title: column for title, column in COLUMNS.items() if column[0] in benchmarks}
     sys.stdout.write(table("trained on", rows, columns) + "\n")
@@ -129,7 +131,7 @@ if __name__ == "__main__":
     parser.add_argument("--real", type=Path)
     parser.add_argument("--extractor", choices=["xfeat", "aliked", "disk", "superpoint"], default="xfeat")
     parser.add_argument("--modalities", nargs="+", choices=MODALITIES, default=MODALITIES)
-    parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES))
+    parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--keypoints", type=int, default=384, help="of an image in training")

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from stages import OF_TEXTURES, Columns, fetch, lying_in, make_data, merged, params_with, score, stage, table, write
+from stages import OF_TEXTURES, Columns, begin, fetch, lying_in, make_data, merged, params_with, score, stage, table
 
 from minima_core.manifest import ModelCard
 
@@ -67,7 +67,7 @@ def main(arguments: argparse.Namespace) -> None:
     steps, more = arguments.steps
     first = merged(preset, {"steps": steps, "threads": 2, "pairs": {"modalities": {"strategy": "rgb_only"}}})
     parent = {"training": {"pretrain": {matcher: {"mode": "train", "start": "random", "train": first}}}}
-    write(out, merged(params, parent))
+    begin(out, merged(params, parent))
     inputs = {name: str(out / "data" / name) for name in ("raw", "index", "certificate")}
     benchmarks = fetch(out, names)
     stage(out, "pretrain", matcher=matcher, out="parent", **inputs)
@@ -78,7 +78,7 @@ def main(arguments: argparse.Namespace) -> None:
         folder = out / strategy
         rate = {"optimiser": {"lr": {"all": 1.0e-3}}}
         train = merged(preset, {"steps": more, "threads": 1, "pairs": {"modalities": {"strategy": strategy}}} | rate)
-        write(folder, merged(params, {"training": {"finetune": {matcher: {"demo": train}}}}))
+        begin(folder, merged(params, {"training": {"finetune": {matcher: {"demo": train}}}}))
         stage(
             folder, "finetune", matcher=matcher, preset="demo", parent=str(out / "parent"), out="model",
             modalities=str(out / "data/modalities"), **inputs,
