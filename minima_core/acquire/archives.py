@@ -25,6 +25,7 @@ from minima_core.progress import track
 
 SUSPECT_BYTES, SUSPECT_RATIO = 256 << 20, 50  # what unpacks to more than this, and that many times its size, is a bomb
 _DAMAGED = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError)
+_ZIP = {b"PK\x03\x04", b"PK\x05\x06"}  # zipfile's own test takes any file that ends in a zip, as a tar of zips may
 Place = Callable[[PurePosixPath], PurePosixPath | None]
 
 
@@ -118,7 +119,9 @@ def _check(member: _Member) -> None:
 
 @contextmanager
 def _members(archive: Path) -> Iterator[Iterator[_Member]]:
-    if zipfile.is_zipfile(archive):
+    with archive.open("rb") as file:
+        magic = file.read(4)
+    if magic in _ZIP:
         with zipfile.ZipFile(archive) as zipped:
             yield (_of_zip(zipped, entry) for entry in zipped.infolist() if not entry.is_dir())
     else:

@@ -62,6 +62,21 @@ def test_members_go_to_their_place_with_plain_permissions(tmp_path, kind):
     assert modes == {0}
 
 
+def test_a_tar_that_ends_in_a_zip_is_unpacked_as_a_tar(tmp_path):
+    inner = zipped(tmp_path / "inner.zip", {"inner.txt": b"inner"}).read_bytes()
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as file:
+        entry = tarfile.TarInfo("0001/inner.zip")
+        entry.size = len(inner)
+        file.addfile(entry, io.BytesIO(inner))
+    assert unpack(archive, tmp_path / "out") == ["0001"]
+    assert tree(tmp_path / "out") == {"0001/inner.zip": inner}
+
+
+def test_an_empty_zip_holds_nothing(tmp_path):
+    assert unpack(zipped(tmp_path / "a.zip", {}), tmp_path / "out") == []
+
+
 def test_parts_that_are_there_are_left_alone(tmp_path):
     archive = tar(tmp_path / "a.tar.gz", FILES)
     own = tmp_path / "out" / "0002" / "own.txt"
