@@ -25,6 +25,7 @@ from typing import IO, Any, cast
 
 from rich.filesize import decimal
 
+from minima_core.acquire.transfer import held
 from minima_core.errors import DataError
 from minima_core.progress import track
 
@@ -93,7 +94,7 @@ def unpack(archive: Path, folder: Path, place: Place = lambda path: path) -> lis
         DataError: if the archive is damaged, holds links, devices, or paths that lead out of the folder or cannot be
             made, unpacks to far more than its size or to more than the disk holds; no new part is left then.
     """
-    building = folder / f".{archive.name}.unpacking"
+    building = _building(archive.name, folder)
     building.mkdir(parents=True, exist_ok=True)
     try:
         _unpack(archive, folder, building, place)
@@ -120,10 +121,19 @@ def unpack(archive: Path, folder: Path, place: Place = lambda path: path) -> lis
     return parts
 
 
+def begun(name: str, folder: Path) -> int:
+    """Return how many bytes of the archive ``name`` a killed run unpacked below ``folder``."""
+    return held(_building(name, folder))
+
+
+def _building(name: str, folder: Path) -> Path:
+    return folder / f".{name}.unpacking"
+
+
 def _unpack(archive: Path, folder: Path, building: Path, place: Place) -> None:
     packed, total = archive.stat().st_size, 0
     there = {path.name for path in folder.iterdir()}
-    room = shutil.disk_usage(folder).free + sum(p.stat().st_size for p in building.rglob("*") if p.is_file())
+    room = shutil.disk_usage(folder).free + held(building)
     most = max(SUSPECT_BYTES, SUSPECT_RATIO * packed)
     with _members(archive) as members:
         for member in track(members, f"unpacking {archive.name}"):
