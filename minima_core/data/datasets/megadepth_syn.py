@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from minima_core.acquire.sources import downloads, fetch_hub, source
-from minima_core.acquire.transfer import require_space
+from minima_core.acquire.transfer import held, require_space
 from minima_core.data.datasets._megadepth import ALL_SCENES
 from minima_core.data.datasets.megadepth import MegaDepth
 from minima_core.errors import DataError
@@ -71,12 +71,11 @@ def bring_renditions(root: Path, modality: Name, parts: Sequence[Path], folders:
     if not folders:
         hub, fetched = source("megadepth_syn").hub, downloads() / f"MegaDepth-Syn-{modality}"
         assert hub is not None
-        scenes = len({part.parent for part in missing})
-        size = hub.about * scenes // (ALL_SCENES * len(get_args(Name)))
-        what = f"the {modality} renditions of {scenes} scenes, brought and copied,"
-        require_space({fetched: size, root: size}, what)
         places = [layout.format(Modality=modality.capitalize()) for layout in LAYOUTS[:2]]
-        fetch_hub(hub, fetched, [f"{place}/{name}/*" for place in places for name in names])
+        asked = [f"{place}/{name}" for place in places for name in names]
+        begun = held(fetched / ".cache", *(fetched / folder for folder in asked))  # the hub's client begins in .cache
+        _require_space(root, modality, missing, fetched, begun)
+        fetch_hub(hub, fetched, [f"{folder}/*" for folder in asked])
         folders = [fetched]
     for part in missing:
         _copy(part, modality, folders)
@@ -91,6 +90,26 @@ def bring_renditions(root: Path, modality: Name, parts: Sequence[Path], folders:
     if still:
         lacking = ", ".join(part.relative_to(root).as_posix() for part in still)
         logger.warning("there are no %s renditions of %s", modality, lacking)
+
+
+def _require_space(root: Path, modality: Name, parts: Sequence[Path], fetched: Path, begun: int) -> None:
+    """Say how much disk renditions take that are brought to ``fetched``, where ``begun`` bytes are already, and copied.
+
+    Nobody says how large a scene's are: each scene counts as its share of all, less the renditions of its other parts.
+
+    Raises:
+        DataError: if it is not there.
+    """
+    hub = source("megadepth_syn").hub
+    assert hub is not None
+    scenes = {part.parent for part in parts}
+    done = held(*(folder for scene in scenes for folder in scene.glob(f"dense*/{modality}")))
+    size = hub.about * len(scenes) // (ALL_SCENES * len(get_args(Name))) - done
+    copied = held(*(_building(part, modality) for part in parts))
+    require_space(
+        {fetched: max(0, size - begun), root: max(0, size - copied)},
+        f"the {modality} renditions of {len(scenes)} scenes, brought and copied,",
+    )
 
 
 def _parts(root: Path) -> list[Path]:
@@ -112,12 +131,16 @@ def _copy(part: Path, modality: Name, folders: Sequence[Path]) -> None:
         return
     if lacking := len(photographs - renditions.keys()):
         logger.info("%s: %d of %d photographs have no %s rendition", part, lacking, len(photographs), modality)
-    building = part / f".{modality}{UNFINISHED}"
+    building = _building(part, modality)
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
     for stem in sorted(renditions.keys() & photographs):
         shutil.copyfile(renditions[stem], building / renditions[stem].name)
     building.replace(part / modality)
+
+
+def _building(part: Path, modality: Name) -> Path:
+    return part / f".{modality}{UNFINISHED}"
 
 
 def _find(folders: Sequence[Path], modality: Name, below: str) -> Path | None:

@@ -141,6 +141,27 @@ def test_renditions_that_the_disk_cannot_hold_twice_are_not_begun(published, mon
         dataset(published, ["paint"], []).prepare(published / "raw")
 
 
+def test_what_a_cut_left_is_not_asked_for_again(published, monkeypatch):
+    def sparse(path, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(size)
+
+    usage = namedtuple("usage", "total used free")
+    second_part(published)
+    dataset(published, [], []).prepare(published / "raw")
+    sparse(published / "raw/0001/dense0/paint/1_o.jpg", 55_100_000)  # of the 255.1 MB that two scenes count for
+    sparse(published / "raw/0001/dense1/.paint.unfinished/7_o.jpg", 50_000_000)
+    hub = published / "cache/downloads/MegaDepth-Syn-paint"
+    sparse(hub / "train/Paint/MegaDepth_v1/0001/dense0/imgs/1_o.jpg", 55_100_000)
+    sparse(hub / "train/Paint/MegaDepth_v1/0001/dense1/imgs/7_o.jpg", 50_000_000)
+    sparse(hub / ".cache/huggingface/download/train/Paint/MegaDepth_v1/0002/dense0/imgs/1_o.jpg.incomplete", 20_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 100_000_000))
+    monkeypatch.setattr(module, "fetch_hub", lambda *_: pytest.fail("begun"))
+    with pytest.raises(DataError, match=r"paint renditions of 2 scenes.* needs 280\.0 MB in"):
+        dataset(published, ["paint"], []).prepare(published / "raw")
+
+
 def test_a_modality_that_nobody_has_is_named(published):
     with pytest.raises(DataError, match=r"no paint rendition of 0001/dense0 in .*syn, looked for train/Paint"):
         dataset(published, ["paint"], [str(published / "syn")]).prepare(published / "raw")
