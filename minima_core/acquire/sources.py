@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -13,7 +14,7 @@ from omegaconf import OmegaConf
 from pydantic import Field, model_validator
 
 from minima_core.acquire.archives import unpack
-from minima_core.acquire.transfer import Remote, fetch, local_path, require_space
+from minima_core.acquire.transfer import Remote, fetch, held, require_space, to_come
 from minima_core.config import Section, checked, unknown
 from minima_core.errors import ConfigError, DataError
 from minima_core.licences import Licence, named
@@ -44,11 +45,10 @@ class File(Section):
         return Remote(self.name, (*places, *self.urls), self.size, self.digest)
 
     def needed(self, remote: Remote) -> tuple[int, int]:
-        """Return the bytes that the file takes: an archive among the downloads, and what lies in the folder then."""
-        here = any(path.is_file() for url in remote.urls if (path := local_path(url)))
+        """Return the bytes that are to come of an archive, and those that lie in the folder in the end."""
         size = self.size or self.about
         if self.name.endswith(ARCHIVES):
-            return 0 if here else size, self.unpacked or size
+            return to_come(remote, downloads(), size), self.unpacked or size
         return 0, size
 
 
@@ -116,7 +116,7 @@ def fetch_source(name: str, folder: Path, *, mirrors: Sequence[str] = (), patter
 
     Args:
         name: of the source.
-        folder: archives are unpacked into it.
+        folder: archives are unpacked into it; what is there counts as this source's, left by a run that was cut.
         mirrors: folders, or addresses of folders, to look for its files in before the official addresses.
         patterns: which files of a hub to bring, all by default.
 
@@ -139,10 +139,14 @@ def fetch_source(name: str, folder: Path, *, mirrors: Sequence[str] = (), patter
 
 
 def bring_files(name: str, files: Sequence[File], folder: Path, mirrors: Sequence[str]) -> None:
-    """Bring files into ``folder``, archives unpacked; these lie in the user's cache until they are."""
+    """Bring files into ``folder``, archives unpacked; these lie in the user's cache until they are.
+
+    Raises:
+        DataError: if one cannot be had or used, or the disk is too small for what is not there yet.
+    """
     remotes = {file: file.remote(mirrors) for file in files}
     archived, unpacked = map(sum, zip(*(file.needed(remote) for file, remote in remotes.items()), strict=True))
-    require_space({folder: unpacked, downloads(): archived}, name)
+    require_space({folder: max(0, unpacked - held(folder)), downloads(): archived}, name)
     folder.mkdir(parents=True, exist_ok=True)
     archives = []
     for file, remote in remotes.items():
@@ -170,7 +174,7 @@ def _lay_over(archive: Path, folder: Path, top: str) -> None:
     scratch = folder / f".{archive.name}.whole"
     if not unpack(archive, scratch, place) and not (scratch / top).is_dir():
         raise DataError(f"{archive} holds no folder {top}; get it from another source")
-    shutil.copytree(scratch, folder, dirs_exist_ok=True)
+    shutil.copytree(scratch, folder, copy_function=os.replace, dirs_exist_ok=True)  # no second copy for a while
     shutil.rmtree(scratch)
 
 
@@ -192,7 +196,7 @@ def fetch_hub(hub: Hub, folder: Path, patterns: Iterable[str] = (), *, endpoint:
     How much disk the files of some patterns need, the caller knows and checks.
 
     Raises:
-        DataError: if the hub cannot be reached or does not have it.
+        DataError: if the hub cannot be reached or does not have it, or the disk is too small for all of it.
     """
     try:
         from huggingface_hub import snapshot_download
@@ -202,7 +206,7 @@ def fetch_hub(hub: Hub, folder: Path, patterns: Iterable[str] = (), *, endpoint:
             f"{hub.repo} is on the Hugging Face hub; install `pip install 'minima-pipeline[engines]'`"
         ) from None
     if not patterns:
-        require_space({folder: hub.about}, hub.repo)
+        require_space({folder: max(0, hub.about - held(folder))}, hub.repo)
     try:
         snapshot_download(
             hub.repo,

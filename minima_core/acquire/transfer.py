@@ -125,6 +125,19 @@ def require_space(needs: Mapping[Path, int], what: str) -> None:
             )
 
 
+def to_come(remote: Remote, folder: Path, about: int = 0) -> int:
+    """Return how many bytes ``fetch`` has to bring yet, of a file that has ``about`` if its size is unknown."""
+    target = folder / remote.name
+    if target.is_file() or any(path.is_file() for url in remote.urls if (path := local_path(url))):
+        return 0
+    return max(0, (remote.size or about) - _Part(target).size())
+
+
+def held(*folders: Path) -> int:
+    """Return how many bytes the files in some folders have, at any depth; a folder that is not there holds none."""
+    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
 def _existing(folder: Path) -> Path:
     """Return the folder, or the closest above it that is there."""
     return next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
@@ -213,8 +226,8 @@ def _request(url: str, remote: Remote, part: _Part) -> None:
         if total is not None:
             if remote.size is not None and total != remote.size:
                 raise _Refused(f"says that it has {total} bytes, {remote.size} expected")
-            if not start:
-                require_space({part.path.parent: total}, f"fetching {remote.name}")
+            if not start:  # what is there of an earlier request is written over
+                require_space({part.path.parent: max(0, total - have)}, f"fetching {remote.name}")
         validator = answer.headers.get("ETag", "")
         validator = (
             answer.headers.get("Last-Modified", "") if validator.startswith("W/") or not validator else validator

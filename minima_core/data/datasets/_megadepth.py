@@ -7,16 +7,16 @@ import logging
 import re
 import shutil
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import h5py
 import numpy as np
 
-from minima_core.acquire.archives import unpack
+from minima_core.acquire.archives import begun, unpack
 from minima_core.acquire.sources import downloads, forget, source
-from minima_core.acquire.transfer import Remote, fetch, local_path, require_space
+from minima_core.acquire.transfer import Remote, fetch, held, local_path, require_space, to_come
 from minima_core.errors import DataError
 from minima_core.io.atomic import UNFINISHED, write_json
 from minima_core.io.depth import is_ordinal
@@ -71,31 +71,56 @@ def _missing(root: Path, wanted: Sequence[str]) -> list[str]:
 
 def _bring(where: str, root: Path, missing: Sequence[str]) -> None:
     path = local_path(where)
-    if "{scene}" in where:
-        failures = []
-        for scene in missing:
-            try:
-                _unpack(where.format(scene=scene), root, [scene])
-            except DataError as error:
-                failures.append(str(error))
-        if failures:
-            raise DataError(f"{len(failures)} of {len(missing)} scenes could not be had, the first: {failures[0]}")
-    elif path is not None and path.is_dir():
+    if path is not None and path.is_dir():
         _copy(path, root, missing)
-    else:
+        return
+    addresses = {scene: where.replace("{scene}", scene) for scene in missing}
+    _require_space(root, addresses)
+    if "{scene}" not in where:
         _unpack(where, root, missing)
+        return
+    failures = []
+    for scene, url in addresses.items():
+        try:
+            _unpack(url, root, [scene])
+        except DataError as error:
+            failures.append(str(error))
+    if failures:
+        raise DataError(f"{len(failures)} of {len(missing)} scenes could not be had, the first: {failures[0]}")
+
+
+def _require_space(root: Path, addresses: Mapping[str, str]) -> None:
+    """Say how much disk scenes need, each at its address, before the first of them is brought.
+
+    Nobody says how large a scene is: each counts as its share of all. Archives of one scene go one after the other, and
+    those that should be on this machine and are not need nothing.
+
+    Raises:
+        DataError: if it is not there.
+    """
+    addresses = {scene: url for scene, url in addresses.items() if (p := local_path(url)) is None or p.is_file()}
+    if not addresses:
+        return
+    remotes = {url: _remote(url) for url in addresses.values()}
+    share = ARCHIVE.about * len(addresses) // (ALL_SCENES * len(remotes))
+    packed = [
+        to_come(remote, downloads(), ARCHIVE.about if url in ARCHIVE.urls else share) for url, remote in remotes.items()
+    ]
+    unpacked = ARCHIVE.unpacked * len(addresses) // ALL_SCENES
+    there = sum(begun(remote.name, root) for remote in remotes.values())
+    whole = ", with the archive of all of it," if remotes.keys() & set(ARCHIVE.urls) else ""
+    require_space(
+        {root: max(0, unpacked - there), downloads(): max(packed)},
+        f"{len(addresses)} scenes of MegaDepth{whole}",
+    )
+
+
+def _remote(url: str) -> Remote:
+    return Remote(PurePosixPath(unquote(urlsplit(url).path)).name, (url,))
 
 
 def _unpack(url: str, root: Path, scenes: Sequence[str]) -> None:
-    official = url in ARCHIVE.urls
-    if official:
-        unpacked = round(ARCHIVE.unpacked * len(scenes) / ALL_SCENES)
-        require_space(
-            {root: unpacked, downloads(): ARCHIVE.about},
-            f"{len(scenes)} scenes of MegaDepth, with the archive of all of it,",
-        )
-    name = PurePosixPath(unquote(urlsplit(url).path)).name
-    archive = fetch(Remote(name, (url,)), downloads())
+    archive = fetch(_remote(url), downloads())
     unpack(archive, root, lambda path: _place(path, scenes))
     forget(archive)
 
@@ -122,9 +147,10 @@ def _copy(folder: Path, root: Path, scenes: Sequence[str]) -> None:
         for scene, place in found.items()
     }
     size = sum(p.stat().st_size for paths in files.values() for p in paths)
-    require_space({root: size}, "copying MegaDepth's scenes")
+    buildings = {scene: root / f".{scene}{UNFINISHED}" for scene in files}
+    require_space({root: max(0, size - held(*buildings.values()))}, "copying MegaDepth's scenes")
     for scene, paths in files.items():
-        building = root / f".{scene}{UNFINISHED}"
+        building = buildings[scene]
         for path in paths:
             target = building / path.relative_to(found[scene])
             if not (target.is_file() and target.stat().st_size == path.stat().st_size):

@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import shutil
 import tarfile
 import threading
@@ -93,7 +94,7 @@ def test_the_lists_of_mmim_lie_beside_its_images(tmp_path):
     out = fetch_source("mmim", tmp_path / "out", mirrors=[str(tmp_path / "disk")])
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert found == {f"{inner}/a.png", f"{inner}/list.json", "source.json"}
-    assert list(categories(Mmim(Mmim.Params(root=out)).root)) == ["Medical/Retina"]
+    assert list(categories(Mmim(Mmim.Params(root=out), "minima-v1").root)) == ["Medical/Retina"]
     with zipfile.ZipFile(tmp_path / "disk/mmim_lists.zip", "w") as zipped:
         zipped.writestr("other/list.json", b"{}")
     with pytest.raises(DataError, match=r"mmim_lists\.zip holds no folder Multimodal"):
@@ -130,6 +131,62 @@ def test_the_disk_for_archive_and_content_must_be_there(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"megadepth needs 419\.0 GB in .*out and .*downloads, where 300\.0 GB"):
         fetch_source("megadepth", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def sparse(path, size):
+    """Write a file that has ``size`` bytes and takes none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+def test_what_a_cut_left_is_not_asked_for_again(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 1_000_000_000))
+
+    def needs(words):
+        with pytest.raises(DataError, match=rf"megadepth needs {words}, where 1\.0 GB"):
+            fetch_source("megadepth", tmp_path / "out")
+
+    sparse(downloads() / ".MegaDepth_v1.tar.gz.part", 150_000_000_000)
+    needs(r"269\.0 GB in .*out and .*downloads")
+    (downloads() / ".MegaDepth_v1.tar.gz.part").rename(downloads() / "MegaDepth_v1.tar.gz")
+    needs(r"220\.0 GB in .*out")
+    sparse(tmp_path / "out/.MegaDepth_v1.tar.gz.unpacking/MegaDepth_v1/0001/a.h5", 200_000_000_000)
+    needs(r"20\.0 GB in .*out")
+
+
+def test_what_came_of_a_hub_is_not_asked_for_again(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 1000))
+    sparse(tmp_path / "out/train/a.jpg", 4000)
+    sparse(tmp_path / "out/.cache/huggingface/download/train/b.jpg.incomplete", 1000)
+    with pytest.raises(DataError, match=r"me/syn needs 4\.0 kB in .*out, where 1\.0 kB"):
+        fetch_hub(Hub(repo="me/syn", about=9000), tmp_path / "out")
+
+
+def test_a_folder_of_an_archive_is_moved_and_a_cut_move_goes_on(tmp_path, publish, monkeypatch):
+    disk = archive(tmp_path / "disk/a.tar.gz", "a-main/top/one.png").parent
+    with tarfile.open(disk / "a.tar.gz", "w:gz") as tar:
+        for name in ("one", "two"):
+            entry = tarfile.TarInfo(f"a-main/top/{name}.png")
+            entry.size = len(CONTENT)
+            tar.addfile(entry, io.BytesIO(CONTENT))
+    publish(one=Source(what="", page="", licence="MIT", files=(File(name="a.tar.gz", urls=(), top="top"),)))
+    moved, keep = [], os.replace
+
+    def replace(old, new):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(new)
+        keep(old, new)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module.os, "replace", replace)
+        fetch_source("one", tmp_path / "out", mirrors=[str(disk)])
+    fetch_source("one", tmp_path / "out", mirrors=[str(disk)])
+    assert sorted(p.name for p in (tmp_path / "out/top").iterdir()) == ["one.png", "two.png"]
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 @pytest.mark.parametrize("name", [name for name, entry in sources().items() if entry.by_hand])

@@ -8,7 +8,7 @@ import pytest
 from bad_host import DATA, serving
 
 from minima_core.acquire import transfer
-from minima_core.acquire.transfer import Remote, fetch, require_space
+from minima_core.acquire.transfer import Remote, fetch, require_space, to_come
 from minima_core.errors import DataError
 
 SHA = "sha256:" + hashlib.sha256(DATA).hexdigest()
@@ -220,6 +220,26 @@ def test_too_small_a_disk_is_refused_before_anything_is_written(get, monkeypatch
     with serving(lambda h, n: h.file()) as host, said:
         get(host.url)
     assert left(get.folder) == []
+
+
+def test_what_is_written_over_is_room(get, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 2_000_000))
+    get.folder.mkdir()
+    (get.folder / ".file.bin.part").write_bytes(DATA[:4_000_000])
+    with serving(lambda h, n: h.file(ranges=False)) as host:
+        assert get(host.url).read_bytes() == DATA
+
+
+def test_what_is_to_come_is_what_is_not_there(tmp_path):
+    remote = Remote("file.bin", (DEAD,), size=100)
+    assert to_come(remote, tmp_path) == 100
+    (tmp_path / ".file.bin.part").write_bytes(bytes(60))
+    assert to_come(remote, tmp_path) == 40
+    assert to_come(Remote("file.bin", (DEAD,)), tmp_path, about=50) == 0  # larger than somebody thought
+    (tmp_path / "file.bin").write_bytes(bytes(70))
+    assert to_come(Remote("file.bin", (DEAD,)), tmp_path, about=100) == 0
+    assert to_come(Remote("other.bin", (DEAD, str(tmp_path / "file.bin"))), tmp_path, about=100) == 0
 
 
 def test_needs_on_one_disk_add_up(tmp_path, monkeypatch):

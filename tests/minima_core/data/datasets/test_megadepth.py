@@ -4,6 +4,7 @@ import hashlib
 import logging
 import shutil
 import tarfile
+from collections import namedtuple
 
 import h5py
 import legacy_forms as small
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from bad_host import serving
 
-from minima_core.data.datasets._megadepth import LEFT_OUT, bring_scenes
+from minima_core.data.datasets import _megadepth as module
+from minima_core.data.datasets._megadepth import ARCHIVE, LEFT_OUT, bring_scenes
 from minima_core.data.datasets.base import DATASETS
 from minima_core.errors import ConfigError, DataError
 from minima_core.geometry.coords import from_corner_origin
@@ -202,6 +204,64 @@ def test_a_killed_copy_leaves_no_scene_and_goes_on(published, monkeypatch):
     made.prepare(published / "raw")
     dataset(published).prepare(published / "undisturbed")
     assert tree(published / "raw") == tree(published / "undisturbed")
+
+
+def free(monkeypatch, size):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, size))
+
+
+def sparse(path, size):
+    """Write a file that has ``size`` bytes and takes none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("http://127.0.0.1:1/{scene}.tar", r"2 scenes of MegaDepth needs 3\.3 GB in .*raw and .*downloads"),
+        ("http://127.0.0.1:1/some.tar", r"2 scenes of MegaDepth needs 4\.3 GB in .*raw and .*downloads"),
+        (ARCHIVE.urls[0], r"2 scenes of MegaDepth, with the archive of all of it, needs 201\.2 GB in .*raw and .*down"),
+    ],
+)
+def test_the_disk_for_scenes_is_asked_before_anything_comes(tmp_path, monkeypatch, where, words):
+    free(monkeypatch, 1_000_000_000)
+    monkeypatch.setattr(module, "fetch", lambda *_: pytest.fail("begun"))
+    with pytest.raises(DataError, match=f"cannot get MegaDepth: {words}"):
+        bring_scenes(tmp_path / "raw", ["0001", "0002"], [where])
+
+
+def test_archives_that_are_here_need_no_second_place(published, monkeypatch):
+    packed(published, "0001", "0001.tar.gz")  # there is none of 0002
+    free(monkeypatch, 1_200_000_000)
+    assert bring_scenes(published / "raw", ["0001", "0002"], [str(published / "www/{scene}.tar.gz")]) == ["0002"]
+    free(monkeypatch, 1_000_000_000)
+    with pytest.raises(DataError, match=r"1 scenes of MegaDepth needs 1\.1 GB in .*again, where"):
+        bring_scenes(published / "again", ["0001"], [packed(published).as_uri()])
+
+
+def test_an_archive_that_is_not_here_is_named_on_a_full_disk_too(tmp_path, monkeypatch):
+    free(monkeypatch, 0)
+    with pytest.raises(DataError, match=r"some\.tar: no such file"):
+        bring_scenes(tmp_path / "raw", ["0001"], [str(tmp_path / "some.tar")])
+
+
+def test_what_a_cut_left_is_not_asked_for_again(tmp_path, monkeypatch):
+    free(monkeypatch, 1_000_000)
+    sparse(tmp_path / "cache/downloads/.MegaDepth_v1.tar.gz.part", 150_000_000_000)
+    sparse(tmp_path / "raw/.MegaDepth_v1.tar.gz.unpacking/0001/dense0/imgs/a.jpg", 2_000_000_000)
+    with pytest.raises(DataError, match=r"with the archive of all of it, needs 49\.2 GB in"):
+        bring_scenes(tmp_path / "raw", ["0001", "0002"], ARCHIVE.urls)
+
+
+def test_a_copy_that_was_cut_is_not_asked_for_again(published, monkeypatch):
+    places = [path for scene in ("0001", "0002") for path in (published / "disk" / TREE / scene).rglob("*.*")]
+    whole = sum(path.stat().st_size for path in places)
+    shutil.copytree(published / "disk" / TREE / "0001", published / "raw/.0001.unfinished")
+    free(monkeypatch, whole - 1)
+    assert bring_scenes(published / "raw", ["0001", "0002"], [str(published / "disk")]) == []
 
 
 def test_the_index_behind_a_page_says_what_to_get(published):

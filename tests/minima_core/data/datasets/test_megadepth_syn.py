@@ -10,6 +10,7 @@ from minima_core.data.datasets import megadepth_syn as module
 from minima_core.data.datasets.base import DATASETS
 from minima_core.errors import DataError
 
+TREE = "phoenix/S6/zl548/MegaDepth_v1"
 LAYOUTS = {
     "infrared": "train/Infrared/MegaDepth_v1",
     "sketch": "train/Sketch",  # no level MegaDepth_v1
@@ -59,6 +60,61 @@ def test_every_layout_is_brought_beside_the_photographs(published):
     assert [s.name for s in made.scenes(published / "raw")] == ["0001", "0002"]
 
 
+def second_part(published, scene="0001"):
+    """Give a scene a ``dense1`` with a photograph and a rendition of it in infrared."""
+    for top in (published / "disk" / TREE, published / "syn" / LAYOUTS["infrared"]):
+        path = top / scene / "dense1/imgs/7_o.jpg"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"infrared {scene} 7_o")
+
+
+def test_a_cut_between_two_parts_of_a_scene_is_continued(published, monkeypatch):
+    second_part(published)
+    made, keep = dataset(published, ["infrared"], [str(published / "syn")]), shutil.copyfile
+
+    def copy(source, target):
+        if target.name == "7_o.jpg" and "infrared" in target.parent.name:
+            raise KeyboardInterrupt
+        return keep(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "copyfile", copy)
+        made.prepare(published / "raw")
+    assert (published / "raw/0001/dense0/infrared").is_dir()
+    made.prepare(published / "raw")
+    assert (published / "raw/0001/dense1/infrared/7_o.jpg").read_text() == "infrared 0001 7_o"
+    assert not list((published / "raw").rglob("*.unfinished"))
+
+
+@pytest.mark.parametrize("emptied", ["absent", "empty"])
+def test_a_scene_without_photographs_in_its_first_part_has_its_renditions(published, emptied, caplog):
+    second_part(published)
+    shutil.rmtree(published / "disk" / TREE / "0001/dense0")
+    dataset(published, [], []).prepare(published / "raw")
+    if emptied == "empty":  # as some archives have it
+        (published / "raw/0001/dense0/imgs").mkdir(parents=True)
+    dataset(published, ["infrared"], [str(published / "syn")]).prepare(published / "raw")
+    assert [p.name for p in (published / "raw/0001/dense1/infrared").iterdir()] == ["7_o.jpg"]
+    assert "there are no" not in caplog.text
+
+
+def test_parts_that_nobody_has_renditions_of_are_named(published, caplog):
+    second_part(published)
+    shutil.rmtree(published / "syn" / LAYOUTS["infrared"] / "0001/dense1")
+    dataset(published, ["infrared"], [str(published / "syn")]).prepare(published / "raw")
+    assert "there are no infrared renditions of 0001/dense1" in caplog.text
+
+
+def test_a_hub_that_has_nothing_of_a_part_is_said(published, monkeypatch, caplog):
+    second_part(published)
+    dataset(published, [], []).prepare(published / "raw")
+    (published / "raw/0001/dense0/infrared").mkdir()
+    (published / "raw/0002/dense0/infrared").mkdir()
+    monkeypatch.setattr(module, "fetch_hub", lambda *_: None)
+    dataset(published, ["infrared"], []).prepare(published / "raw")
+    assert "there are no infrared renditions of 0001/dense1" in caplog.text
+
+
 def test_only_the_scenes_that_lack_them_are_asked_of_the_hub(published, monkeypatch):
     asked = []
 
@@ -71,7 +127,7 @@ def test_only_the_scenes_that_lack_them_are_asked_of_the_hub(published, monkeypa
     (published / "cache/downloads").mkdir(parents=True)
     monkeypatch.setattr(module, "fetch_hub", hub)
     dataset(published, ["sketch"], []).prepare(published / "raw")
-    assert asked == [["train/Sketch/MegaDepth_v1/0001/*", "train/Sketch/0001/*"]]
+    assert asked == [["train/Sketch/MegaDepth_v1/0001/dense0/*", "train/Sketch/0001/dense0/*"]]
     assert len(list((published / "raw/0001/dense0/sketch").iterdir())) == 3
     assert not any((published / "cache/downloads").iterdir())
 
@@ -85,6 +141,27 @@ def test_renditions_that_the_disk_cannot_hold_twice_are_not_begun(published, mon
         dataset(published, ["paint"], []).prepare(published / "raw")
 
 
+def test_what_a_cut_left_is_not_asked_for_again(published, monkeypatch):
+    def sparse(path, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(size)
+
+    usage = namedtuple("usage", "total used free")
+    second_part(published)
+    dataset(published, [], []).prepare(published / "raw")
+    sparse(published / "raw/0001/dense0/paint/1_o.jpg", 55_100_000)  # of the 255.1 MB that two scenes count for
+    sparse(published / "raw/0001/dense1/.paint.unfinished/7_o.jpg", 50_000_000)
+    hub = published / "cache/downloads/MegaDepth-Syn-paint"
+    sparse(hub / "train/Paint/MegaDepth_v1/0001/dense0/imgs/1_o.jpg", 55_100_000)
+    sparse(hub / "train/Paint/MegaDepth_v1/0001/dense1/imgs/7_o.jpg", 50_000_000)
+    sparse(hub / ".cache/huggingface/download/train/Paint/MegaDepth_v1/0002/dense0/imgs/1_o.jpg.incomplete", 20_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 100_000_000))
+    monkeypatch.setattr(module, "fetch_hub", lambda *_: pytest.fail("begun"))
+    with pytest.raises(DataError, match=r"paint renditions of 2 scenes.* needs 280\.0 MB in"):
+        dataset(published, ["paint"], []).prepare(published / "raw")
+
+
 def test_a_modality_that_nobody_has_is_named(published):
-    with pytest.raises(DataError, match=r"no paint rendition of scene 0001 in .*syn, looked for train/Paint"):
+    with pytest.raises(DataError, match=r"no paint rendition of 0001/dense0 in .*syn, looked for train/Paint"):
         dataset(published, ["paint"], [str(published / "syn")]).prepare(published / "raw")
