@@ -37,6 +37,7 @@ class Source:
         K: (3, 3) float64 intrinsics, or None.
         material: (H, W) uint8 material ids of the synthetic world, or None.
         T_0to1: (4, 4) float64 from this camera to that of a neighbouring view of the scene (x1 = R x0 + t), or None.
+        rendition: (h, w, 3) uint8 RGB, the modality's image as somebody else made it, or None.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Source:
     K: np.ndarray | None = None
     material: np.ndarray | None = None
     T_0to1: np.ndarray | None = None
+    rendition: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

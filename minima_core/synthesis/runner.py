@@ -102,7 +102,7 @@ def synthesise_index(
     params = engine.params.model_dump(mode="json")
     key = [modality, params, weight_files, bars.model_dump(mode="json"), seed, source]
     work = scratch / digest([*key, code_digest(*CODE, f"synthesis/{modality}")])[:16]
-    made = {entry.name: items_of(read_scene(index, entry.name), raw) for entry in scenes.scenes}
+    made = {entry.name: items_of(read_scene(index, entry.name), raw, modality) for entry in scenes.scenes}
     told = json.dumps(settings, sort_keys=True)
     jobs = [
         _Job(modality, told, bars, seed, device, tuple(items[k * PART : (k + 1) * PART]), path)

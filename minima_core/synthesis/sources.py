@@ -14,7 +14,8 @@ from minima_core.io.depth import read_depth
 from minima_core.io.images import read_image
 from minima_core.synthesis.base import Source
 
-FILES = frozenset({"depth", "material"})  # that may lie beside a picture
+FILES = frozenset({"depth", "material", "rendition"})  # that may lie beside a picture
+RENDITIONS = (".jpg", ".png")  # what they end in
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Item:
     size: tuple[int, int] | None = None  # width and height that the image must have
     K: np.ndarray | None = None
     T_0to1: np.ndarray | None = None  # to the camera of a neighbouring view
+    modality: str = ""  # whose rendition by somebody else may lie in <scene>/dense<k>/<modality>
 
     def read(self, files: frozenset[str] = FILES) -> Source:
         """Return the source, with those of its files beside the picture that are asked for.
@@ -46,11 +48,19 @@ class Item:
         material_file = self.material if "material" in files else None
         depth = None if depth_file is None else _fitting(read_depth(depth_file), image, depth_file)
         material = None if material_file is None else _fitting(_read_ids(material_file), image, material_file)
-        return Source(self.name, image, depth=depth, K=self.K, material=material, T_0to1=self.T_0to1)
+        rendition_file = self._rendition() if "rendition" in files else None
+        rendition = None if rendition_file is None else read_image(rendition_file)
+        return Source(self.name, image, depth, self.K, material, self.T_0to1, rendition)
+
+    def _rendition(self) -> Path | None:
+        """Return the rendition's file, None where there is none."""
+        folder = self.image.parent.parent / self.modality
+        found = (folder / f"{self.image.stem}{suffix}" for suffix in RENDITIONS)
+        return next((path for path in found if self.modality and path.is_file()), None)
 
 
-def items_of(scene: Scene, raw: Path) -> list[Item]:
-    """Return the items of a scene, in its order.
+def items_of(scene: Scene, raw: Path, modality: str = "") -> list[Item]:
+    """Return the items of a scene, in its order, for engines of ``modality``.
 
     Raises:
         DataError: if two images would have the same id.
@@ -69,6 +79,7 @@ def items_of(scene: Scene, raw: Path) -> list[Item]:
             (int(scene.size[i, 0]), int(scene.size[i, 1])),
             scene.K[i] if np.isfinite(scene.K[i]).all() else None,
             neighbours.get(i),
+            modality,
         )
         for i, name in enumerate(names)
     ]

@@ -57,7 +57,8 @@ def complete_source():
         inverse = 0.2 + 0.0002 * xs + 0.0004 * np.maximum(ys, height / 2)
         T_0to1 = np.eye(4)
         T_0to1[:3, 3] = 0.2, 0.05, 0.1
-        return Source(name, image, depth=(1 / inverse).astype(np.float32), K=K, T_0to1=T_0to1)
+        depth, rendition = (1 / inverse).astype(np.float32), 255 - image
+        return Source(name, image, depth=depth, K=K, T_0to1=T_0to1, rendition=rendition)
 
     return make
 
