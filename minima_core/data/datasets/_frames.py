@@ -26,6 +26,7 @@ from minima_core.geometry.pose import orthonormality_error
 from minima_core.io.atomic import write_bytes
 from minima_core.io.depth import write_depth
 from minima_core.io.images import encode_jpeg, read_image
+from minima_core.io.paths import inside
 
 INTRINSICS = "camera-intrinsics.txt"
 SCANNET_INTRINSICS = "intrinsic/intrinsic_depth.txt"
@@ -137,7 +138,8 @@ def _tum(folder: Path, name: str) -> Sequence:
         near = [_nearest(times, time) for times in (depth, truth)]
         if all(abs(one - time) <= APART for one in near):
             pose = _quaternion_pose(truth[near[1]], folder / "groundtruth.txt")
-            frames.append(Frame(f"{time:.6f}".replace(".", "-"), folder / path, folder / depth[near[0]][0], pose))
+            image, deep = inside(path, folder / "rgb.txt"), inside(depth[near[0]][0], folder / "depth.txt")
+            frames.append(Frame(f"{time:.6f}".replace(".", "-"), folder / image, folder / deep, pose))
         else:
             lost.append(path)
     if lost:

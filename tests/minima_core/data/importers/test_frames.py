@@ -171,6 +171,32 @@ def test_what_is_missing_is_named(tmp_path, layout, gone, message):
         build_index("rgbd", tmp_path / "frames", tmp_path / "out")
 
 
+@pytest.mark.parametrize("file", ["rgb", "depth"])
+@pytest.mark.parametrize("way_out", ["absolute", "upwards"])
+def test_a_list_of_tum_that_leads_out_of_its_folder_is_refused(tmp_path, file, way_out):
+    tum(tmp_path / "frames")
+    folder = next((tmp_path / "frames").iterdir())
+    listed = folder / f"{file}.txt"
+    first = sorted((folder / file).iterdir())[0]
+    named = first.relative_to(folder).as_posix()
+    first.rename(tmp_path / "secret.png")
+    other = {"absolute": tmp_path / "secret.png", "upwards": "../../secret.png"}[way_out]
+    listed.write_text(listed.read_text().replace(named, str(other)))
+    with pytest.raises(DataError, match=rf"{file}\.txt names '.*secret\.png', which is no path inside its folder"):
+        build_index("rgbd", tmp_path / "frames", tmp_path / "out", settings={"gap": 2})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_frame_that_is_a_link_out_of_the_source_is_refused(tmp_path, layout):
+    LAYOUTS[layout](tmp_path / "frames")
+    depth_file = next(p for p in sorted((tmp_path / "frames").rglob("*.png")) if "depth" in str(p))
+    depth_file.rename(tmp_path / "elsewhere.png")
+    depth_file.symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(DataError, match="leads out of"):
+        build_index("rgbd", tmp_path / "frames", tmp_path / "out", settings={"gap": 2})
+
+
 def test_overlaps_do_not_depend_on_the_number_of_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(_layout, "ALONE", 0)
     seven_scenes(tmp_path / "frames")
