@@ -171,6 +171,13 @@ def test_what_is_missing_is_named(tmp_path, layout, gone, message):
         build_index("rgbd", tmp_path / "frames", tmp_path / "out")
 
 
+def test_too_short_a_sequence_names_the_setting_as_the_command_line_has_it(tmp_path):
+    seven_scenes(tmp_path / "frames")
+    with pytest.raises(DataError, match="a gap of 9 .* lower the setting gap or") as error:
+        build_index("rgbd", tmp_path / "frames", tmp_path / "out", settings={"gap": 9})
+    assert "dataset.rgbd" not in str(error.value)
+
+
 @pytest.mark.parametrize("file", ["rgb", "depth"])
 @pytest.mark.parametrize("way_out", ["absolute", "upwards"])
 def test_a_list_of_tum_that_leads_out_of_its_folder_is_refused(tmp_path, file, way_out):
