@@ -162,7 +162,7 @@ def test_empty_missing_and_short_folders(tmp_path):
         dataset(tmp_path / "empty").prepare(tmp_path / "raw")
     with pytest.raises(DataError, match=r"no folder .*gone; set dataset\.rgbd\.root"):
         dataset(tmp_path / "gone").prepare(tmp_path / "raw")
-    with pytest.raises(DataError, match="has 4 frames, too few .* lower the setting gap"):
+    with pytest.raises(DataError, match=r"has 4 frames, too few .* lower the setting gap"):
         dataset(make(tmp_path / "short", 4)).prepare(tmp_path / "raw")
     with pytest.raises(DataError, match="validation; give a longer sequence"):
         dataset(make(tmp_path / "shorter", 3), gap=0).prepare(tmp_path / "raw")

@@ -173,7 +173,7 @@ def test_what_is_missing_is_named(tmp_path, layout, gone, message):
 
 def test_too_short_a_sequence_names_the_setting_as_the_command_line_has_it(tmp_path):
     seven_scenes(tmp_path / "frames")
-    with pytest.raises(DataError, match="a gap of 9 .* lower the setting gap or") as error:
+    with pytest.raises(DataError, match=r"a gap of 9 .* lower the setting gap or") as error:
         build_index("rgbd", tmp_path / "frames", tmp_path / "out", settings={"gap": 9})
     assert "dataset.rgbd" not in str(error.value)
 
