@@ -289,14 +289,15 @@ def _bring(job: tuple[_View, Path, str, float]) -> None:
 def _read_depth(path: Path, units: float) -> np.ndarray:
     """Return (H, W) float32, 0 where unknown."""
     if path.suffix == ".h5":
-        if not (depth := read_depth(path)).size:
+        depth = read_depth(path)
+        if not depth.size:
             raise DataError(f"{path} holds a depth map without pixels; make it again")
         return depth
     if path.suffix == ".png":
-        depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if depth is None or depth.dtype != np.uint16 or depth.ndim != 2:
+        steps = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if steps is None or steps.dtype != np.uint16 or steps.ndim != 2:
             raise DataError(f"{path} is no 16-bit gray PNG; replace it")
-        return (depth / units).astype(np.float32)
+        return (steps / units).astype(np.float32)
     data = path.read_bytes()
     try:
         w, h, channels = (int(part) for part in data[:64].split(b"&")[:3])

@@ -8,6 +8,7 @@ from typing import Annotated, cast
 
 from pydantic import Field
 
+from minima_core.config import checked
 from minima_core.data.datasets._layout import scene_names
 from minima_core.data.datasets.photos import VIEWS_FILE, Photos, read_views
 from minima_core.data.importers.base import RAW, Importer, Settings, Skipped
@@ -33,8 +34,12 @@ class ViewSettings(Settings):
     overlap: tuple[float, float] = (0.1, 1.0)
 
     def of(self, root: Path) -> Photos.Params:
-        """Return the settings of the photographs in a folder."""
-        return Photos.Params(root=str(root), **self.model_dump())
+        """Return the settings of the photographs in a folder.
+
+        Raises:
+            ConfigError: naming the setting whose value the data set does not take; its bounds stand there alone.
+        """
+        return checked({"root": str(root), **self.model_dump()}, Photos.Params, "--set")
 
 
 class PhotoFolder(Importer):

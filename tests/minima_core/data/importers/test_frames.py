@@ -15,7 +15,7 @@ from minima_core.data.datasets._layout import posed_scene
 from minima_core.data.importing import build_index, raw_folder
 from minima_core.data.index import read_scene
 from minima_core.data.pairs import PairSource
-from minima_core.errors import DataError
+from minima_core.errors import ConfigError, DataError
 from minima_core.io.depth import read_depth
 from minima_core.io.images import image_size, write_image
 
@@ -236,3 +236,28 @@ def test_photographs_that_give_no_views_are_counted(tmp_path):
     report = build_index("photos", tmp_path / "photos", tmp_path / "out", settings={"size": [96, 64], "views": 2})
     assert report.images == 6
     assert [(one.count, one.first) for one in report.skipped] == [(1, ["2.png"])]
+
+
+@pytest.mark.parametrize("form", ["photos", "aligned"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("views", 0),
+        ("rotation", 400),
+        ("perspective", 2),
+        ("photos_per_scene", 0),
+        ("crop", 0),
+        ("max_saturated", -1),
+        ("min_std", -1),
+        ("size", [0, 64]),
+        ("scale", [0, 1]),
+        ("scale", [2, 1]),
+    ],
+)
+def test_a_setting_out_of_bounds_is_named(tmp_path, form, name, value):
+    for kind in ("rgb", "infrared"):
+        write_image(tmp_path / f"photos/{kind}/0.jpg", colour(0, (300, 200)))
+    with pytest.raises(ConfigError, match=rf"^--set\.{name}\b.*: ") as error:
+        build_index(form, tmp_path / "photos", tmp_path / "out", settings={name: value})
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
