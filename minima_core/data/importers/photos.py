@@ -39,7 +39,8 @@ class ViewSettings(Settings):
         Raises:
             ConfigError: naming the setting whose value the data set does not take; its bounds stand there alone.
         """
-        return checked({"root": str(root), **self.model_dump()}, Photos.Params, "--set")
+        values = self.model_dump(include=set(ViewSettings.model_fields))
+        return checked({"root": str(root), **values}, Photos.Params, "--set")
 
 
 class PhotoFolder(Importer):
