@@ -13,6 +13,7 @@ from minima_core.data.datasets._layout import scene_names
 from minima_core.data.datasets.photos import VIEWS_FILE, Photos, read_views
 from minima_core.data.importers.base import RAW, Importer, Settings, Skipped
 from minima_core.data.index import Scene
+from minima_core.io.images import find_images
 
 NOT_TAKEN = "photograph that is a copy of another, or has too little texture for two views"
 
@@ -43,6 +44,14 @@ class ViewSettings(Settings):
         return checked({"root": str(root), **values}, Photos.Params, "--set")
 
 
+class _Photographs(Photos):
+    """The photographs of a folder that no setting of params.yaml names, so that no message sends there."""
+
+    def files(self) -> list[Path]:
+        """Return them, sorted by path."""
+        return find_images(self.folder)
+
+
 class PhotoFolder(Importer):
     """Photographs, each in one split; brings the views that it takes of them."""
 
@@ -54,7 +63,7 @@ class PhotoFolder(Importer):
     @property
     def views(self) -> Photos:
         """The data set that takes the views."""
-        return Photos(cast("ViewSettings", self.params).of(self.source), seed=self.seed)
+        return _Photographs(cast("ViewSettings", self.params).of(self.source), seed=self.seed)
 
     def prepare(self, out: Path, *, workers: int = 1) -> None:
         """Take the views of all photographs."""

@@ -229,6 +229,13 @@ def test_a_folder_of_photographs_becomes_homography_pairs(tmp_path):
     assert source.load(0).H_0to1 is not None
 
 
+def test_a_folder_without_photographs_does_not_send_to_params(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match="no images in") as error:
+        build_index("photos", tmp_path / "photos", tmp_path / "out")
+    assert "params.yaml" not in str(error.value)
+
+
 def test_photographs_that_give_no_views_are_counted(tmp_path):
     for k in range(3):
         smooth = cv2.resize(colour(k % 2, (30, 20)), (300, 200), interpolation=cv2.INTER_CUBIC)
