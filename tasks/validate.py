@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from minima_core.checks.rules import Params, rules
@@ -20,6 +20,7 @@ from tasks.reports import ValidationReport
 from tasks.stage import Args, Input, Output, execution, run
 
 FINDINGS = "findings.json"  # beside the certificate: every rule with what was observed
+IMPORTED = "imported"  # the data set of an index that was brought; beside its raw scenes lies the index's own manifest
 MEDIANS = ("std", "entropy", "saturated", "agreement", "offset")
 
 
@@ -40,7 +41,8 @@ def main(args: ValidateArgs) -> ValidationReport:
     The Data Docs pages are written either way. A modality that this data set cannot give is carried with its reason
     and is neither checked nor certified.
     """
-    params = read_section("validation", Params).suite(SceneManifest.load(args.index).dataset)
+    params = read_section("validation", Params)
+    params = params.suite(data_set(args.raw, args.index, params.suites))
     names = [str(name) for name in read_value("modalities")]
     for name in names:
         MODALITIES.engines(name)  # a misspelt name is reported before anything is read
@@ -75,6 +77,14 @@ def main(args: ValidateArgs) -> ValidationReport:
         images=certificate.images,
         pairs=certificate.pairs,
     )
+
+
+def data_set(raw: Path, index: Path, suites: Container[str]) -> str:
+    """Return what the suites know the data by: of a brought index the form it was made from, unless one is its own."""
+    name = SceneManifest.load(index).dataset
+    if name != IMPORTED or name in suites or not (raw / SceneManifest.FILE).is_file():
+        return name
+    return SceneManifest.load(raw).dataset
 
 
 def certify(tables: Tables, index: Path, modalities: Path, expectations: int) -> Certificate:

@@ -104,8 +104,7 @@ def _build(importer: Importer, form: str, folder: Path, workers: int) -> ImportR
     entries = [entry for entry, _ in done if entry]
     listed = [LeftOut(reason=r, count=n, first=skipped.first[r]) for r, n in sorted(skipped.counts.items())]
     if not entries:
-        why = "; ".join(f"{one.count} x {one.reason}, for example {one.first[0]}" for one in listed)
-        raise DataError(f"no pair in {importer.source} can be used ({why or 'it names none'})")
+        raise DataError(f"no pair in {importer.source} can be used ({skipped.summary() or 'it names none'})")
     manifest = SceneManifest(
         dataset=form,
         licence=importer.licence,

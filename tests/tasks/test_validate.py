@@ -17,7 +17,7 @@ from minima_core.data.index import index_digest, read_scene
 from minima_core.errors import ConfigError, DataError
 from minima_core.io.depth import write_depth
 from minima_core.io.images import write_image
-from minima_core.manifest import Certificate, ModalityManifest, folder_digest
+from minima_core.manifest import Certificate, ModalityManifest, SceneManifest, folder_digest
 from tasks.validate import FINDINGS, ValidateArgs, main
 
 BANDS = {
@@ -372,6 +372,23 @@ def test_poses_that_are_those_of_the_images_pass_and_others_are_named(wall):
         DataError, match=r"matches of a pair agree with its pose.*3 of 9 break it: court/000 - court/001"
     ):
         run(wall, [], pairs_per_scene=3)
+
+
+def test_a_brought_index_is_judged_by_the_suite_of_its_form(world):
+    (world.raw / "court/dense0/depths/001.h5").unlink()
+    depth = np.zeros((H, W), np.float32)
+    depth[:10] = np.linspace(2, 3, W)
+    write_depth(world.raw / "court/dense0/depths/001.h5", depth)
+    manifest = SceneManifest.load(world.index)
+    manifest.model_copy(update={"dataset": "imported"}).save(world.index)
+    manifest.model_copy(update={"dataset": "megadepth"}).save(world.raw)
+    megadepth = {"megadepth": {"depth_coverage": 0.01}}
+    run(world, [], suites=megadepth)
+    with pytest.raises(DataError, match="at least 20%"):  # one of its own comes first
+        run(world, [], suites=megadepth | {"imported": {}})
+    (world.raw / SceneManifest.FILE).unlink()
+    with pytest.raises(DataError, match="at least 20%"):
+        run(world, [], suites=megadepth)
 
 
 def test_a_suite_holds_what_is_other_for_a_data_set(world):

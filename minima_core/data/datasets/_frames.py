@@ -26,10 +26,12 @@ from minima_core.geometry.pose import orthonormality_error
 from minima_core.io.atomic import write_bytes
 from minima_core.io.depth import write_depth
 from minima_core.io.images import encode_jpeg, read_image
+from minima_core.io.paths import inside
 
 INTRINSICS = "camera-intrinsics.txt"
 SCANNET_INTRINSICS = "intrinsic/intrinsic_depth.txt"
 FRAME = re.compile(r"(frame-\d+)\.(color\.jpg|color\.png|depth\.png|pose\.txt)")
+WANTED = "frame-NNNNNN.color.jpg or .png, TUM's rgb.txt with groundtruth.txt, or ScanNet's color and pose"
 INVALID = (0, 65535)  # of the sensor's units, "unknown"
 RIGID = 5e-3  # how far R R^T may be from I in a text file of few digits; it is made exact below this
 SEVEN_SCENES = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])  # as its authors say; the files hold none
@@ -85,31 +87,43 @@ def sequences(root: Path, *, setting: str, every: int = 1) -> list[Sequence]:
     ``setting`` is how a message says where the root is given.
 
     Raises:
-        DataError: if there is none, or one is incomplete.
+        DataError: if there is none, one is incomplete, or two would have one name.
     """
     if not root.is_dir():
         raise DataError(f"no folder {root}; {setting}")
-    found = _read(root, root)
+    found = find_sequences(root)
     if not found:
-        folders = sorted(path for path in root.rglob("*") if path.is_dir())
-        found = [sequence for folder in folders for sequence in _read(root, folder)]
-    if not found:
-        raise DataError(
-            f"no frame-NNNNNN.color.jpg in {root} or a folder in it, nor TUM's rgb.txt, nor ScanNet's color and pose; "
-            f"{setting}"
-        )
-    return [replace(sequence, frames=sequence.frames[::every]) for sequence in found]
+        raise DataError(f"no {WANTED} in {root} or a folder in it; {setting}")
+    named: dict[str, Path] = {}
+    for folder in found:
+        if (other := named.setdefault(_name(root, folder), folder)) != folder:
+            raise DataError(f"{other} and {folder} would both be called {_name(root, folder)}; rename one of them")
+    read = [found[folder](folder, name) for name, folder in named.items()]
+    return [replace(sequence, frames=sequence.frames[::every]) for sequence in read]
 
 
-def _read(root: Path, folder: Path) -> list[Sequence]:
-    """Return the sequence in a folder, if one is there."""
+def find_sequences(root: Path) -> dict[Path, Callable[[Path, str], Sequence]]:
+    """Return the folders that hold a sequence, with what reads its layout: ``root`` itself, or those at any depth."""
+    if not root.is_dir():
+        return {}
+    if reader := _reader(root):
+        return {root: reader}
+    below = sorted(path for path in root.rglob("*") if path.is_dir())
+    return {folder: reader for folder in below if (reader := _reader(folder))}
+
+
+def _reader(folder: Path) -> Callable[[Path, str], Sequence] | None:
+    """Return what reads the layout that a folder is in; None if it is in none."""
     readers: dict[Callable[[Path, str], Sequence], bool] = {
         _tum: (folder / "rgb.txt").is_file() and (folder / "groundtruth.txt").is_file(),
         _scannet: (folder / "color").is_dir() and (folder / "pose").is_dir(),
         _plain: any(FRAME.fullmatch(path.name) for path in folder.iterdir()),
     }
-    name = "rgbd" if folder == root else f"rgbd-{'-'.join(folder.relative_to(root).parts)}"
-    return [reader(folder, name) for reader, there in readers.items() if there][:1]
+    return next((reader for reader, there in readers.items() if there), None)
+
+
+def _name(root: Path, folder: Path) -> str:
+    return "rgbd" if folder == root else f"rgbd-{'-'.join(folder.relative_to(root).parts)}"
 
 
 def _plain(folder: Path, name: str) -> Sequence:
@@ -137,7 +151,8 @@ def _tum(folder: Path, name: str) -> Sequence:
         near = [_nearest(times, time) for times in (depth, truth)]
         if all(abs(one - time) <= APART for one in near):
             pose = _quaternion_pose(truth[near[1]], folder / "groundtruth.txt")
-            frames.append(Frame(f"{time:.6f}".replace(".", "-"), folder / path, folder / depth[near[0]][0], pose))
+            image, deep = inside(path, folder / "rgb.txt"), inside(depth[near[0]][0], folder / "depth.txt")
+            frames.append(Frame(f"{time:.6f}".replace(".", "-"), folder / image, folder / deep, pose))
         else:
             lost.append(path)
     if lost:

@@ -71,13 +71,14 @@ class Imported(Dataset):
         return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
     def prepare(self, root: Path, *, workers: int = 1) -> None:
-        """Copy the images and depth maps under ``root``.
+        """Copy the images and depth maps under ``root``, and the manifest, which says what form they came from.
 
         Raises:
             DataError: if one is missing.
         """
         jobs = [job for scene in self._scenes() for job in _copies(scene, self._raw, root)]
         map_jobs(_copy, jobs, workers=workers, what="copying images")
+        self._manifest.model_copy(update={"raw": ""}).save(root)  # equal data give equal bytes wherever they lay
 
     def scenes(self, root: Path, *, workers: int = 1) -> Iterator[Scene]:  # noqa: ARG002, pairs are known
         """Yield the scenes with the paths of the copies."""

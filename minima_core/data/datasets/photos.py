@@ -14,12 +14,12 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
 import cv2
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field, PositiveFloat
 
 from minima_core.config import Section
 from minima_core.data.datasets._layout import REMEDY, image_path, scene_names
@@ -54,13 +54,24 @@ class _Photo:
         return self.digest[:12]
 
 
+def _rising(span: tuple[float, float]) -> tuple[float, float]:
+    if span[0] > span[1]:
+        raise ValueError(f"must rise, {span[0]:g} to {span[1]:g} does not")
+    return span
+
+
+Side = Annotated[int, Field(ge=16)]  # pixels
+
+
 class Views(Section):
     """How views are taken of photographs."""
 
-    size: tuple[int, int]  # width and height of every view
+    size: tuple[Side, Side]  # width and height of every view
     views: int = Field(ge=1, le=20)  # perspectives a photo, beside the crop
     crop: float = Field(gt=0.2, le=1)  # side of the crop, as a share of the largest that fits
-    scale: tuple[float, float]  # side of a perspective as a factor on the crop's
+    scale: Annotated[
+        tuple[PositiveFloat, PositiveFloat], AfterValidator(_rising)
+    ]  # side of a perspective as a factor on the crop's
     rotation: float = Field(ge=0, le=180)  # degrees, both ways
     perspective: float = Field(ge=0, le=0.35)  # shift of each corner, as a share of half the side
     shift: float = Field(ge=0, le=1)  # of the centre, as a share of half the side

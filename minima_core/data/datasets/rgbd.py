@@ -94,8 +94,9 @@ def split_in_time(sequence: Sequence, validation_share: float, gap: int) -> dict
     last = max(2, round(len(frames) * validation_share))
     first = len(frames) - last - gap
     if first < 2:
+        remedy = "lower the setting gap or give a longer sequence" if gap else "give a longer sequence"
         raise DataError(
             f"{sequence.folder} has {len(frames)} frames, too few for training, a gap of {gap} and {last} for "
-            "validation; lower dataset.rgbd.gap or give a longer sequence"
+            f"validation; {remedy}"
         )
     return {"train": frames[:first], "val": frames[-last:]}

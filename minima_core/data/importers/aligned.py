@@ -2,12 +2,14 @@
 
 A photograph and its partner have the same path below folders that are called after what they hold: ``visible/0001.jpg``
 and ``infrared/0001.jpg``. Of each photograph views are taken as of any other, and of its partners the same views: they
-become the images of a real modality, which training draws from as from a synthesised one.
+become the images of a real modality, which training draws from as from a synthesised one. Published folders lie beside
+annotations and pictures of labels: what is called after no modality is left out, unless a setting names it.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -26,10 +28,12 @@ from minima_core.geometry.homography import corners
 from minima_core.io.images import encode_jpeg, find_images, image_size, read_image
 from minima_core.licences import named
 from minima_core.manifest import ModalityManifest, SceneManifest
+from minima_core.synthesis.base import MODALITIES as KNOWN
 from minima_core.types import RGB
 
 ASPECT = 0.01  # share by which the sides' ratios of partners may differ
-NAMES = {  # what folders are called
+UNKNOWN = "folder that is called after no modality; --set modalities=[NAME] takes it"
+NAMES = {  # what folders are called, beside the modalities themselves
     **dict.fromkeys(("rgb", "visible", "vis", "vi", "color", "colour"), RGB),
     **dict.fromkeys(("infrared", "ir", "thermal", "tir", "lwir"), "infrared"),
 }
@@ -47,41 +51,43 @@ class _Partnered(Photos):
         return self._files
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What lies in a source: by modality its folder, and its images by their key; the folders that are not taken."""
+
+    folders: dict[str, Path]
+    files: dict[str, dict[str, Path]]
+    left_out: Skipped
+
+
 class Aligned(Importer):
     """Photographs with pixel-aligned partners; brings the views that it takes, and shards of the partners' views."""
 
     class Params(ViewSettings):
         """Settings, those of photographs."""
 
+        modalities: tuple[str, ...] = ()  # folders to take though no known modality is called so
+
     relation = "homography"
 
+    @property
+    def settings(self) -> Params:
+        """The settings with their type."""
+        return cast("Aligned.Params", self.params)
+
     @cached_property
+    def _found(self) -> _Found:
+        return _look(self.source, {_modality(name) for name in self.settings.modalities})
+
+    @property
     def _folders(self) -> dict[str, Path]:
-        """The folder of each modality.
+        """The folder of each modality."""
+        return self._found.folders
 
-        Raises:
-            DataError: if there is no folder of RGB images, none beside it, or two of one kind.
-        """
-        found: dict[str, Path] = {}
-        for folder in sorted(path for path in self.source.iterdir() if path.is_dir() and path.name[0] != "."):
-            name = NAMES.get(folder.name.lower(), folder.name.lower())
-            if name in found:
-                raise DataError(f"{folder} and {found[name]} both hold {name} images; take one of them away")
-            found[name] = inside(self.source, folder)
-        if RGB not in found or len(found) < 2:
-            raise DataError(
-                f"{self.source} holds {', '.join(p.name for p in found.values()) or 'no folders'}; a folder rgb (or "
-                "visible) and one for each other modality (infrared, say) are needed there"
-            )
-        return found
-
-    @cached_property
+    @property
     def _partners(self) -> dict[str, dict[str, Path]]:
         """The files of each modality by their path below its folder, without suffix."""
-        return {
-            name: {_key(path, folder): inside(self.source, path) for path in find_images(folder)}
-            for name, folder in self._folders.items()
-        }
+        return self._found.files
 
     @property
     def _views(self) -> _Partnered:
@@ -89,12 +95,13 @@ class Aligned(Importer):
         files = [path for key, path in self._partners[RGB].items() if any(key in found for found in others)]
         if not files:
             raise DataError(f"no image in {self._folders[RGB]} has one of the same name beside it; see --from aligned")
-        params = cast("ViewSettings", self.params).of(self._folders[RGB])
+        params = self.settings.of(self._folders[RGB])
         return _Partnered(params, files, seed=self.seed)
 
     def prepare(self, out: Path, *, workers: int = 1) -> None:
         """Take the views of all photographs that have a partner."""
         views, rgb = self._views, self._folders[RGB]
+        self.left_out.merge(self._found.left_out)
         alone = set(self._partners[RGB]) - {_key(path, rgb) for path in views.files()}
         self.left_out.add("rgb image without a partner", [self._partners[RGB][key].name for key in sorted(alone)])
         for name, found in self._partners.items():
@@ -112,7 +119,7 @@ class Aligned(Importer):
     def scene(self, out: Path, name: str, skipped: Skipped, *, workers: int = 1) -> Scene | None:  # noqa: ARG002
         """Return a scene with all pairs of views of one photograph, after writing the partners' shards."""
         photos = json.loads((out / RAW / name / VIEWS_FILE).read_text(encoding="utf-8"))["photos"]
-        size = cast("ViewSettings", self.params).size
+        size = self.settings.size
         for modality in (modality for modality in self._folders if modality != RGB):
             items = []
             for stem, record in sorted(photos.items()):
@@ -152,6 +159,49 @@ class Aligned(Importer):
                 scenes=scenes,
                 failed=failed,
             ).save(out / MODALITIES / modality)
+
+
+def _modality(name: str) -> str:
+    """Return the modality that a folder of this name holds."""
+    return NAMES.get(name.lower(), name.lower())
+
+
+def _look(source: Path, wanted: set[str]) -> _Found:
+    """Return the folders of images in a source whose modality is known or ``wanted``.
+
+    Raises:
+        DataError: if there is no folder of RGB images, none beside it, none that is wanted, or two of one kind.
+    """
+    found = _Found({}, {}, Skipped())
+    for folder in sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != "."):
+        name, images = _modality(folder.name), _images(inside(source, folder))
+        if not images:
+            found.left_out.add("folder without images", [folder.name])
+        elif name not in {*NAMES.values(), *KNOWN.names(), *wanted}:
+            found.left_out.add(UNKNOWN, [folder.name])
+        elif name in found.folders:
+            raise DataError(f"{folder} and {found.folders[name]} both hold {name} images; take one of them away")
+        else:
+            found.folders[name] = folder
+            found.files[name] = {_key(path, folder): inside(source, path) for path in images}
+    held = ", ".join(folder.name for folder in found.folders.values()) or "no folder of images of a modality"
+    left_out = f"; left out: {found.left_out.summary()}" if found.left_out.counts else ""
+    if missing := sorted(wanted - found.folders.keys()):
+        raise DataError(f"{source} holds {held}, and nothing called {missing[0]} as --set modalities asks{left_out}")
+    if RGB not in found.folders or len(found.folders) < 2:
+        raise DataError(
+            f"{source} holds {held}; a folder rgb (or visible) and one for each other modality (infrared, say) are "
+            f"needed there{left_out}"
+        )
+    return found
+
+
+def _images(folder: Path) -> list[Path]:
+    """Return the images under a folder, of which there may be none."""
+    try:
+        return find_images(folder)
+    except DataError:
+        return []
 
 
 def _key(path: Path, folder: Path) -> str:

@@ -45,6 +45,12 @@ class Skipped:
             held = self.first.setdefault(reason, [])
             held += listed[: EXAMPLES - len(held)]
 
+    def summary(self) -> str:
+        """Return it in one line: how many for which reason, each with an example."""
+        return "; ".join(
+            f"{n} x {reason}, for example {self.first[reason][0]}" for reason, n in sorted(self.counts.items())
+        )
+
     def merge(self, other: Skipped) -> None:
         """Add what another part of the import left out."""
         for reason, count in other.counts.items():

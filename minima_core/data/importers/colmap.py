@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, cast
 
@@ -97,10 +98,14 @@ class Colmap(Importer):
 
     def prepare(self, out: Path, *, workers: int = 1) -> None:
         """Convert all images and depth maps."""
-        places = list(self._places())
+        places = [place for place in self._places() if self._enough(place)]
+        if not places:
+            raise DataError(
+                f"no model in {self.source} has two usable images ({self.left_out.summary()}); give those images and "
+                "depth maps, or another project with --source"
+            )
         for place in places:
-            views = self._views(place)
-            for name, split, members in self._split(place.name, views, single=len(places) == 1, places=places):
+            for name, split, members in self._split(place, self._views(place), places):
                 jobs = [(view, out / RAW, name, self.settings.units) for view in members]
                 map_jobs(_bring, jobs, workers=workers, what=f"converting {name}")
                 write_bytes(out / RAW / name / COVISIBLE, npy_bytes(_covisible(members, self.settings.min_points)))
@@ -128,8 +133,7 @@ class Colmap(Importer):
         models = sorted({path.parent for kind in ("bin", "txt") for path in self.source.rglob(f"cameras.{kind}")})
         if not models:
             raise DataError(f"no cameras.bin or cameras.txt in {self.source}; give a COLMAP project with --source")
-        names: dict[Path, int] = {}
-        found = 0
+        names: set[str] = set()
         for model in models:
             above = [folder for folder in (model, *model.parents) if folder.is_relative_to(self.source)]
             home = next((folder for folder in above if (folder / "images").is_dir()), None)
@@ -141,11 +145,11 @@ class Colmap(Importer):
                 logger.warning("%s is left out: no %s for it", model, lack)
                 self.left_out.add(f"model without {lack}", [str(model.relative_to(self.source))])
                 continue
-            found += 1
-            names[home] = names.get(home, -1) + 1
             base = "-".join(home.relative_to(self.source).parts) or self.source.resolve().name
-            yield _Place(f"{base}-{names[home]}" if names[home] else base, inside(self.source, model), images, depths)
-        if not found:
+            name = next(name for k in count() if (name := f"{base}-{k}" if k else base) not in names)
+            names.add(name)
+            yield _Place(name, inside(self.source, model), images, depths)
+        if not names:
             raise DataError(
                 f"no model in {self.source} has images and depth maps; run `colmap image_undistorter` and `colmap "
                 "patch_match_stereo`, or put a folder depths with one .h5 an image beside images"
@@ -158,8 +162,9 @@ class Colmap(Importer):
             model = pycolmap.Reconstruction(str(place.model))
         except Exception as error:  # whatever its C++ throws
             raise DataError(f"cannot read the model {place.model}: {error}; make it again") from None
-        views, skipped = [], self._left_out.setdefault(place.name, Skipped())
-        for image in model.images.values():
+        views: dict[str, _View] = {}
+        skipped = self._left_out[place.name] = Skipped()
+        for image in sorted(model.images.values(), key=lambda image: image.name):
             path = PurePosixPath(image.name)
             if path.is_absolute() or ".." in path.parts:
                 raise DataError(f"{place.model} is refused: it names {image.name!r}, which leads out of its folder")
@@ -175,26 +180,44 @@ class Colmap(Importer):
             if image_size(inside(place.images, file)) != (camera.width, camera.height):
                 skipped.add("image of another size than its camera", [image.name])
                 continue
-            views.append(_view(image, camera, file, inside(place.depths, depth)))
-        return sorted(views, key=lambda view: view.stem)
+            view = _view(image, camera, file, inside(place.depths, depth))
+            if view.stem in views:  # 00.jpg and 00.png, or a/b.jpg and a-b.jpg: their copies would be one file
+                skipped.add("image of the same name in the model, but for suffix and folder", [image.name])
+                continue
+            views[view.stem] = view
+        return [views[stem] for stem in sorted(views)]
 
-    def _split(
-        self, name: str, views: list[_View], *, single: bool, places: list[_Place]
-    ) -> list[tuple[str, Split, list[_View]]]:
-        """Return scenes: one of each of several models, two of a single one."""
+    def _enough(self, place: _Place) -> bool:
+        """Say whether a model has a pair of images; one that has none is reported, with what its images lack.
+
+        Models are read for this before any is converted: a single one that is left is split in two.
+        """
+        views = self._views(place)
+        if len(views) < 2:
+            self.left_out.merge(self._left_out.pop(place.name))
+            self.left_out.add("only usable image of its model", [str(view.image) for view in views])
+            model = place.model.relative_to(self.source).as_posix()
+            self.left_out.add("model with fewer than two usable images", [model])
+        return len(views) >= 2
+
+    def _split(self, place: _Place, views: list[_View], places: list[_Place]) -> list[tuple[str, Split, list[_View]]]:
+        """Return scenes: one of each of several models, two of a single one.
+
+        Raises:
+            DataError: if a single one has too few images for two.
+        """
         share = self.settings.validation_share
-        if not single:
-            split = splits([place.name for place in places], share, seed=self.seed)[name]
-            return [(name, split, views)] if len(views) > 1 else []
+        if len(places) > 1:
+            return [(place.name, splits([other.name for other in places], share, seed=self.seed)[place.name], views)]
         last = max(2, round(len(views) * share))
+        left_out = self._left_out.pop(place.name)
         if len(views) - last < 2:
             raise DataError(
-                f"{self.source} has {len(views)} usable images, too few for training and validation: "
-                f"{self._left_out[name].counts or 'it names no more'}"
+                f"{self.source} has {len(views)} usable images, too few for training and validation "
+                f"({left_out.summary() or 'it names no more'}); give those images and depth maps, or a larger model"
             )
-        left_out = self._left_out.pop(name)
-        self._left_out[f"{name}-train"] = left_out
-        return [(f"{name}-train", "train", views[:-last]), (f"{name}-val", "val", views[-last:])]
+        self._left_out[f"{place.name}-train"] = left_out
+        return [(f"{place.name}-train", "train", views[:-last]), (f"{place.name}-val", "val", views[-last:])]
 
 
 def _pycolmap() -> Any:
@@ -266,18 +289,25 @@ def _bring(job: tuple[_View, Path, str, float]) -> None:
 def _read_depth(path: Path, units: float) -> np.ndarray:
     """Return (H, W) float32, 0 where unknown."""
     if path.suffix == ".h5":
-        return read_depth(path)
+        depth = read_depth(path)
+        if not depth.size:
+            raise DataError(f"{path} holds a depth map without pixels; make it again")
+        return depth
     if path.suffix == ".png":
-        depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if depth is None or depth.dtype != np.uint16 or depth.ndim != 2:
+        steps = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if steps is None or steps.dtype != np.uint16 or steps.ndim != 2:
             raise DataError(f"{path} is no 16-bit gray PNG; replace it")
-        return (depth / units).astype(np.float32)
+        return (steps / units).astype(np.float32)
     data = path.read_bytes()
     try:
         w, h, channels = (int(part) for part in data[:64].split(b"&")[:3])
-        values = np.frombuffer(data[len(f"{w}&{h}&{channels}&") :], "<f4").reshape((h, w) if channels == 1 else (-1,))
-    except ValueError as error:
+        values = np.frombuffer(data.split(b"&", 3)[3], "<f4")
+    except (ValueError, IndexError) as error:
         raise DataError(f"{path} is no depth map of COLMAP ({error}); make it again") from None
-    if values.shape != (h, w):
-        raise DataError(f"{path} has {channels} channels, a depth map has one; make it again")
-    return np.where(np.isfinite(values) & (values > 0), values, 0).astype(np.float32)
+    if w < 1 or h < 1 or channels != 1:
+        raise DataError(
+            f"{path} says that it is {w} x {h} pixels of {channels} channels, a depth map has one; make it again"
+        )
+    if len(values) != w * h:
+        raise DataError(f"{path} is no depth map of COLMAP ({len(values)} values for {w} x {h} pixels); make it again")
+    return np.where(np.isfinite(values) & (values > 0), values, 0).reshape(h, w).astype(np.float32)

@@ -8,10 +8,12 @@ from typing import Annotated, cast
 
 from pydantic import Field
 
+from minima_core.config import checked
 from minima_core.data.datasets._layout import scene_names
 from minima_core.data.datasets.photos import VIEWS_FILE, Photos, read_views
 from minima_core.data.importers.base import RAW, Importer, Settings, Skipped
 from minima_core.data.index import Scene
+from minima_core.io.images import find_images
 
 NOT_TAKEN = "photograph that is a copy of another, or has too little texture for two views"
 
@@ -33,8 +35,21 @@ class ViewSettings(Settings):
     overlap: tuple[float, float] = (0.1, 1.0)
 
     def of(self, root: Path) -> Photos.Params:
-        """Return the settings of the photographs in a folder."""
-        return Photos.Params(root=str(root), **self.model_dump())
+        """Return the settings of the photographs in a folder.
+
+        Raises:
+            ConfigError: naming the setting whose value the data set does not take; its bounds stand there alone.
+        """
+        values = self.model_dump(include=set(ViewSettings.model_fields))
+        return checked({"root": str(root), **values}, Photos.Params, "--set")
+
+
+class _Photographs(Photos):
+    """The photographs of a folder that no setting of params.yaml names, so that no message sends there."""
+
+    def files(self) -> list[Path]:
+        """Return them, sorted by path."""
+        return find_images(self.folder)
 
 
 class PhotoFolder(Importer):
@@ -48,7 +63,7 @@ class PhotoFolder(Importer):
     @property
     def views(self) -> Photos:
         """The data set that takes the views."""
-        return Photos(cast("ViewSettings", self.params).of(self.source), seed=self.seed)
+        return _Photographs(cast("ViewSettings", self.params).of(self.source), seed=self.seed)
 
     def prepare(self, out: Path, *, workers: int = 1) -> None:
         """Take the views of all photographs."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from minima_core.data.datasets._frames import sequences
 from minima_core.data.datasets._layout import CAMERAS, posed_scene, scene_names
 from minima_core.data.datasets.rgbd import bring_sequences, split_in_time
-from minima_core.data.importers.base import RAW, Importer, Settings, Skipped
+from minima_core.data.importers.base import RAW, Importer, Settings, Skipped, inside
 from minima_core.data.index import Scene
 
 
@@ -36,6 +36,9 @@ class RgbdFrames(Importer):
         p = self.settings
         found = sequences(self.source, setting="give the folder of the frames with --source", every=p.every)
         for sequence in found:
+            for frame in sequence.frames:
+                inside(self.source, frame.colour)
+                inside(self.source, frame.depth)
             self.left_out.add("frame without depth or pose", [f"{sequence.name}: {name}" for name in sequence.lost])
             taken = split_in_time(sequence, p.validation_share, p.gap)
             between = sequence.frames[len(taken["train"]) : -len(taken["val"])]

@@ -11,9 +11,10 @@ import numpy as np
 from minima_core.config import Section
 from minima_core.errors import DataError, redo
 from minima_core.evaluation.benchmarks._aligned import Source, both_orders
-from minima_core.evaluation.benchmarks._files import inside, read_lines
+from minima_core.evaluation.benchmarks._files import read_lines
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, Task
 from minima_core.io.images import read_image
+from minima_core.io.paths import inside
 
 UPSTREAM = "./data/DIODE"  # where the published script has the data; homographies depend on it
 OUTDOOR, LIST = "val/outdoor", "val/data_list/val_outdoor.csv"

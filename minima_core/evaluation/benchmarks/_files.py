@@ -1,11 +1,11 @@
-"""What benchmarks that are read from published folders share: names from strangers, sizes and digests of files."""
+"""What benchmarks that are read from published folders share: lists, sizes and digests of files."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from minima_core.errors import DataError
 from minima_core.io.images import image_size
@@ -40,18 +40,6 @@ def _about(path: Path) -> ImageFile:
 
 def _missing(path: Path) -> ImageFile:
     raise DataError(f"no {path}, which the list of pairs names; bring it there")
-
-
-def inside(reference: object, where: Path) -> str:
-    """Return a path that a published list names, relative and without a way out of its folder.
-
-    Raises:
-        DataError: naming the list ``where`` it stands.
-    """
-    path = PurePosixPath(str(reference))
-    if not str(reference) or path.is_absolute() or ".." in path.parts:
-        raise DataError(f"{where} names {reference!r}, which is no path inside its folder; get the list again")
-    return str(path)
 
 
 def read_lines(path: Path) -> list[str]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from minima_core.config import Section
 from minima_core.errors import DataError
-from minima_core.evaluation.benchmarks._files import inside, read_lines
+from minima_core.evaluation.benchmarks._files import read_lines
 from minima_core.evaluation.benchmarks._posed import PosedPair, read_index, relative_pose
+from minima_core.io.paths import inside
 
 LIST = "megadepth_test_1500.txt"
 PARTS = ("0022_0.1_0.3", "0015_0.1_0.3", "0015_0.3_0.5", "0022_0.3_0.5", "0022_0.5_0.7")

@@ -9,9 +9,10 @@ from typing import ClassVar
 from minima_core.config import Section
 from minima_core.errors import DataError, redo
 from minima_core.evaluation.benchmarks._aligned import Source, both_orders
-from minima_core.evaluation.benchmarks._files import inside, read_lines
+from minima_core.evaluation.benchmarks._files import read_lines
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, Task
 from minima_core.io.images import read_image
+from minima_core.io.paths import inside
 
 logger = logging.getLogger(__name__)
 UPSTREAM = "./data/DSEC"

@@ -10,9 +10,10 @@ import numpy as np
 
 from minima_core.config import Section
 from minima_core.errors import DataError, redo
-from minima_core.evaluation.benchmarks._files import inside, read_lines
+from minima_core.evaluation.benchmarks._files import read_lines
 from minima_core.evaluation.benchmarks._posed import PosedPair, read_index, relative_pose, truths
 from minima_core.evaluation.benchmarks.base import Benchmark, Lens, PairList, PairTruth, Task, as_matrix
+from minima_core.io.paths import inside
 
 INDEX, LIST = "index/scene_info_test", "index/val_test_list/test_list.txt"
 KEYS = ("image_paths", "intrinsics", "distortion_coefs", "poses", "pair_infos")

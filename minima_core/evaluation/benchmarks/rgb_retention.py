@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from minima_core.config import Section, digest
+from minima_core.data.datasets._frames import WANTED, find_sequences
 from minima_core.data.datasets.rgbd import Rgbd
 from minima_core.errors import redo
 from minima_core.evaluation.benchmarks._posed import PosedPair, relative_pose, truths
@@ -34,10 +35,10 @@ class RgbRetention(Benchmark):
 
     def absent(self) -> str:
         """Say what is missing."""
-        if any(self.params.root.glob("*.color.jpg")) or any(self.params.root.glob("*/*.color.jpg")):
+        if find_sequences(self.params.root):
             return ""
         again = redo("fetch_benchmark@rgb_retention")
-        return f"no frame-NNNNNN.color.jpg in {self.params.root}; bring a sequence there, then {again}"
+        return f"no {WANTED} in {self.params.root}; bring a sequence there, then {again}"
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:
         p = self.params

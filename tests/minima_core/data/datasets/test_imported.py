@@ -14,6 +14,7 @@ from minima_core.data.importing import build_index
 from minima_core.data.index import read_scene
 from minima_core.errors import DataError
 from minima_core.io.images import read_image
+from minima_core.manifest import SceneManifest
 
 
 @pytest.fixture
@@ -40,6 +41,12 @@ def test_scenes_for_training_are_copied_and_stay_the_same(tmp_path, index):
     assert scenes[0].image_id(0) == before.image_id(0)
     assert (scenes[0].pairs == before.pairs).all() and (scenes[0].T_w2c == before.T_w2c).all()
     assert read_image(tmp_path / "raw" / scenes[0].image[0]).shape == (32, 48, 3)
+
+
+def test_the_raw_folder_says_what_form_the_index_was_made_from(tmp_path, index):
+    dataset(index).prepare(tmp_path / "raw")
+    kept = SceneManifest.load(tmp_path / "raw")
+    assert (kept.dataset, kept.raw) == ("loftr", "")  # nothing of where the images lay
 
 
 def test_it_continues_and_names_what_is_missing(tmp_path, index):

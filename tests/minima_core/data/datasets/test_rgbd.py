@@ -86,6 +86,13 @@ def test_several_sequences_lie_in_folders(tmp_path):
     assert names == ["rgbd-attic-train", "rgbd-attic-val", "rgbd-hall-train", "rgbd-hall-val"]
 
 
+def test_two_folders_that_would_be_one_scene_are_named(tmp_path):
+    make(tmp_path / "house" / "hall" / "left")
+    make(tmp_path / "house" / "hall-left")
+    with pytest.raises(DataError, match=r"hall/left and .*hall-left would both be called rgbd-hall-left"):
+        dataset(tmp_path / "house").prepare(tmp_path / "raw")
+
+
 def nan(path: Path) -> None:
     path.write_text(path.read_text().replace("1.000000000000000000e+00", "nan", 1))
 
@@ -151,12 +158,14 @@ def test_fault_is_one_line_that_names_the_file(tmp_path, fault):
 
 def test_empty_missing_and_short_folders(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no frame-NNNNNN\.color\.jpg in .*empty"):
+    with pytest.raises(DataError, match=r"no frame-NNNNNN\.color\.jpg or \.png, .* in .*empty"):
         dataset(tmp_path / "empty").prepare(tmp_path / "raw")
     with pytest.raises(DataError, match=r"no folder .*gone; set dataset\.rgbd\.root"):
         dataset(tmp_path / "gone").prepare(tmp_path / "raw")
-    with pytest.raises(DataError, match="has 4 frames, too few"):
+    with pytest.raises(DataError, match=r"has 4 frames, too few .* lower the setting gap"):
         dataset(make(tmp_path / "short", 4)).prepare(tmp_path / "raw")
+    with pytest.raises(DataError, match="validation; give a longer sequence"):
+        dataset(make(tmp_path / "shorter", 3), gap=0).prepare(tmp_path / "raw")
 
 
 def test_rotation_of_few_digits_becomes_exact(tmp_path):

@@ -71,13 +71,46 @@ def test_a_partner_of_another_shape_is_left_out_and_listed(tmp_path, source):
     assert len(failed) == 3 and set(failed.values()) == {"has no partner"}
 
 
+def test_annotations_and_labels_beside_the_images_are_left_out_and_listed(tmp_path, source):
+    """LLVIP has Annotations of XML, M3FD_Detection has Annotation, MSRS pictures of labels."""
+    (source / "Annotations").mkdir()
+    (source / "Annotations/000.xml").write_text("<annotation/>")
+    for k in range(4):
+        write_image(source / f"label/train/{k:03d}.png", photo(k))
+    (source / "thermal").mkdir()
+    report = build_index("aligned", source, tmp_path / "out", settings=SETTINGS)
+    skipped = {one.reason: one.first for one in report.skipped}
+    assert skipped["folder without images"] == ["Annotations", "thermal"]
+    (reason,) = (reason for reason in skipped if "no modality" in reason)
+    assert skipped[reason] == ["label"] and "--set modalities=[NAME]" in reason
+    assert [path.name for path in (tmp_path / "out/modalities").iterdir()] == ["infrared"]
+
+
+def test_a_folder_of_an_unknown_name_is_taken_where_a_setting_names_it(tmp_path, source):
+    (source / "infrared").rename(source / "Lidar")
+    with pytest.raises(DataError, match=r"are needed there; left out: 1 x folder .*modalities=\[NAME\].*Lidar"):
+        build_index("aligned", source, tmp_path / "out", settings=SETTINGS)
+    build_index("aligned", source, tmp_path / "out", settings=SETTINGS | {"modalities": ["lidar"]}, workers=2)
+    assert ModalityManifest.load(tmp_path / "out/modalities/lidar").modality == "lidar"
+    with pytest.raises(DataError, match="nothing called sonar as --set modalities asks"):
+        build_index("aligned", source, tmp_path / "out", settings=SETTINGS | {"modalities": ["lidar", "sonar"]})
+
+
+@pytest.mark.parametrize("name", ["event", "SAR", "Ir"])
+def test_folders_of_known_modalities_need_no_setting(tmp_path, source, name):
+    (source / "infrared").rename(source / name)
+    build_index("aligned", source, tmp_path / "out", settings=SETTINGS)
+    (made,) = (tmp_path / "out/modalities").iterdir()
+    assert made.name == {"Ir": "infrared"}.get(name, name.lower())
+
+
 def test_folders_that_are_not_in_this_form_are_named(tmp_path, source):
     with pytest.raises(DataError, match=r"holds infrared, visible|a folder rgb"):
         build_index("aligned", source.parent, tmp_path / "out")
-    (source / "thermal").mkdir()
+    write_image(source / "thermal/000.jpg", negative(photo(0)))
     with pytest.raises(DataError, match="both hold infrared"):
         build_index("aligned", source, tmp_path / "out")
-    (source / "thermal").rmdir()
+    (source / "thermal/000.jpg").unlink()
     for path in sorted((source / "infrared/train").iterdir()):
         path.rename(path.with_name(f"other-{path.name}"))
     with pytest.raises(DataError, match="has one of the same name"):

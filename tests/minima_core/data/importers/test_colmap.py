@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 
@@ -25,22 +26,23 @@ def write_project(
     form: str = "geometric",
     model: str = "PINHOLE",
     params: tuple[float, ...] = (60, 60, W / 2, H / 2),
-    names: str = "{:02d}.jpg",
+    names: str | list[str] = "{:02d}.jpg",
     points: int = 40,
 ) -> None:
     """Write views 5 cm apart of a wall 2 units away, that share points with the next four."""
+    names = [names.format(k) for k in range(VIEWS)] if isinstance(names, str) else names
     found = pycolmap.Reconstruction()
     found.add_camera_with_trivial_rig(pycolmap.Camera(model=model, width=W, height=H, params=list(params), camera_id=1))
     for k in range(VIEWS):
-        image = pycolmap.Image(names.format(k), np.zeros((points, 2)), 1, k + 1)
+        image = pycolmap.Image(names[k], np.zeros((points, 2)), 1, k + 1)
         matrix = np.eye(4)[:3]
         matrix[0, 3] = -0.05 * k
         found.add_image_with_trivial_frame(image, pycolmap.Rigid3d(matrix))
         noise = np.random.default_rng(k).integers(0, 255, (H, W, 3), dtype=np.uint8)
-        write_image(home / "images" / names.format(k), noise)
+        write_image(home / "images" / names[k], noise)
         depth = np.full((H, W), 2, np.float32)
         depth[0, 0] = 0
-        stem = Path(names.format(k)).with_suffix("")
+        stem = Path(names[k]).with_suffix("")
         if form == "h5":
             write_depth(home / f"depths/{stem}.h5", depth)
         elif form == "png":
@@ -48,7 +50,7 @@ def write_project(
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), (depth * 1000).astype(np.uint16))
         elif form:
-            path = home / f"stereo/depth_maps/{names.format(k)}.{form}.bin"
+            path = home / f"stereo/depth_maps/{names[k]}.{form}.bin"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(f"{W}&{H}&1&".encode() + depth.tobytes())
     for first in range(0, VIEWS, 5):  # two groups of five views share points
@@ -114,11 +116,99 @@ def test_what_is_missing_is_counted(tmp_path):
     (tmp_path / "castle/stereo/depth_maps/04.jpg.geometric.bin").unlink()
     write_image(tmp_path / "castle/images/05.jpg", np.zeros((W, H, 3), np.uint8))
     report = build_index("colmap", tmp_path / "castle", tmp_path / "out", settings={"overlap": [0.1, 1]})
-    assert {one.reason: one.first for one in report.skipped} == {
+    assert skipped(report) == {
         "image that is not there": ["03.jpg"],
         "image without a depth map": ["04.jpg"],
         "image of another size than its camera": ["05.jpg"],
     }
+
+
+def skipped(report) -> dict[str, list[str]]:
+    return {one.reason: one.first for one in report.skipped}
+
+
+@pytest.mark.parametrize(("one", "other"), [("00.jpg", "00.png"), ("0-0.jpg", "0/0.jpg")])
+def test_two_images_whose_copies_would_be_one_file_are_not_mixed(tmp_path, one, other):
+    write_project(tmp_path / "castle", names=[one, other, *(f"{k:02d}.jpg" for k in range(2, VIEWS))])
+    report = build_index("colmap", tmp_path / "castle", tmp_path / "out", settings={"overlap": [0.1, 1]})
+    assert report.images == VIEWS - 1
+    assert skipped(report) == {"image of the same name in the model, but for suffix and folder": [other]}
+    scene = read_scene(tmp_path / "out", "castle-train")
+    kept = next(k for k, image in enumerate(scene.image) if Path(image).stem == Path(one).stem)
+    assert scene.T_w2c[kept][0, 3] == 0  # of the first of the two, and so is the picture
+    copy = read_image(tmp_path / "out/raw" / scene.image[kept])
+    assert (copy == read_image(tmp_path / "castle/images" / one)).all()
+
+
+def test_models_whose_names_would_be_one_are_scenes_of_their_own(tmp_path):
+    for name in ("a/b", "a-b", "c"):
+        write_project(tmp_path / "sfm" / name)
+    report = build_index("colmap", tmp_path / "sfm", tmp_path / "out", settings={"overlap": [0.1, 1]})
+    assert (report.scenes, report.images) == (3, 3 * VIEWS)
+
+
+def test_a_model_with_fewer_than_two_usable_images_is_counted(tmp_path):
+    for name in ("one", "two", "three"):
+        write_project(tmp_path / "sfm" / name)
+    for k in range(VIEWS - 1):
+        (tmp_path / f"sfm/one/images/{k:02d}.jpg").unlink()
+    report = build_index("colmap", tmp_path / "sfm", tmp_path / "out", settings={"overlap": [0.1, 1]})
+    assert report.splits == {"train": 1, "val": 1}
+    assert {one.reason: one.count for one in report.skipped} == {
+        "image that is not there": VIEWS - 1,
+        "model with fewer than two usable images": 1,
+        "only usable image of its model": 1,
+    }
+    assert skipped(report)["model with fewer than two usable images"] == ["one/sparse"]
+
+
+def test_a_single_model_that_is_left_is_split_in_two(tmp_path):
+    for name in ("one", "two"):
+        write_project(tmp_path / "sfm" / name)
+    for file in (tmp_path / "sfm/one/images").iterdir():
+        file.unlink()
+    report = build_index("colmap", tmp_path / "sfm", tmp_path / "out", settings={"overlap": [0.1, 1]})
+    assert report.splits == {"train": 1, "val": 1} and report.images == VIEWS
+
+
+@pytest.mark.parametrize("models", [["one"], ["one", "two"]])
+def test_without_any_usable_model_it_says_what_its_images_lack(tmp_path, models):
+    for name in models:
+        write_project(tmp_path / "sfm" / name)
+        for file in (tmp_path / "sfm" / name / "stereo/depth_maps").iterdir():
+            file.unlink()
+    with pytest.raises(DataError, match=rf"has two usable images \({10 * len(models)} x") as error:
+        build_index("colmap", tmp_path / "sfm", tmp_path / "out")
+    assert "image without a depth map, for example 00.jpg" in str(error.value)
+    assert "dvc repro" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("0&0&1&", "says that it is 0 x 0 pixels"),
+        ("-64&48&1&", "says that it is -64 x 48 pixels"),
+        ("64&48&3&", "of 3 channels, a depth map has one"),
+        ("64&47&1&", "3072 values for 64 x 47 pixels"),
+        ("64&48", "is no depth map of COLMAP"),
+    ],
+)
+def test_a_depth_map_that_says_a_wrong_size_is_one_line(tmp_path, header, message):
+    write_project(tmp_path / "castle")
+    file = tmp_path / "castle/stereo/depth_maps/00.jpg.geometric.bin"
+    values = file.read_bytes().split(b"&", 3)[3]
+    file.write_bytes(header.encode() + (b"" if header.startswith("0") else values))
+    with pytest.raises(DataError, match=message) as error:
+        build_index("colmap", tmp_path / "castle", tmp_path / "out")
+    assert "00.jpg.geometric.bin" in str(error.value)
+
+
+def test_a_depth_map_without_pixels_is_one_line(tmp_path):
+    write_project(tmp_path / "castle", form="h5")
+    with h5py.File(tmp_path / "castle/depths/00.h5", "w") as file:
+        file["depth"] = np.zeros((0, 0), np.float32)
+    with pytest.raises(DataError, match=r"00\.h5 holds a depth map without pixels"):
+        build_index("colmap", tmp_path / "castle", tmp_path / "out")
 
 
 def test_what_cannot_be_used_is_one_line(tmp_path):

@@ -15,7 +15,7 @@ from minima_core.data.datasets._layout import posed_scene
 from minima_core.data.importing import build_index, raw_folder
 from minima_core.data.index import read_scene
 from minima_core.data.pairs import PairSource
-from minima_core.errors import DataError
+from minima_core.errors import ConfigError, DataError
 from minima_core.io.depth import read_depth
 from minima_core.io.images import image_size, write_image
 
@@ -171,6 +171,39 @@ def test_what_is_missing_is_named(tmp_path, layout, gone, message):
         build_index("rgbd", tmp_path / "frames", tmp_path / "out")
 
 
+def test_too_short_a_sequence_names_the_setting_as_the_command_line_has_it(tmp_path):
+    seven_scenes(tmp_path / "frames")
+    with pytest.raises(DataError, match=r"a gap of 9 .* lower the setting gap or") as error:
+        build_index("rgbd", tmp_path / "frames", tmp_path / "out", settings={"gap": 9})
+    assert "dataset.rgbd" not in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["rgb", "depth"])
+@pytest.mark.parametrize("way_out", ["absolute", "upwards"])
+def test_a_list_of_tum_that_leads_out_of_its_folder_is_refused(tmp_path, file, way_out):
+    tum(tmp_path / "frames")
+    folder = next((tmp_path / "frames").iterdir())
+    listed = folder / f"{file}.txt"
+    first = sorted((folder / file).iterdir())[0]
+    named = first.relative_to(folder).as_posix()
+    first.rename(tmp_path / "secret.png")
+    other = {"absolute": tmp_path / "secret.png", "upwards": "../../secret.png"}[way_out]
+    listed.write_text(listed.read_text().replace(named, str(other)))
+    with pytest.raises(DataError, match=rf"{file}\.txt names '.*secret\.png', which is no path inside its folder"):
+        build_index("rgbd", tmp_path / "frames", tmp_path / "out", settings={"gap": 2})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_frame_that_is_a_link_out_of_the_source_is_refused(tmp_path, layout):
+    LAYOUTS[layout](tmp_path / "frames")
+    depth_file = next(p for p in sorted((tmp_path / "frames").rglob("*.png")) if "depth" in str(p))
+    depth_file.rename(tmp_path / "elsewhere.png")
+    depth_file.symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(DataError, match="leads out of"):
+        build_index("rgbd", tmp_path / "frames", tmp_path / "out", settings={"gap": 2})
+
+
 def test_overlaps_do_not_depend_on_the_number_of_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(_layout, "ALONE", 0)
     seven_scenes(tmp_path / "frames")
@@ -196,6 +229,13 @@ def test_a_folder_of_photographs_becomes_homography_pairs(tmp_path):
     assert source.load(0).H_0to1 is not None
 
 
+def test_a_folder_without_photographs_does_not_send_to_params(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match="no images in") as error:
+        build_index("photos", tmp_path / "photos", tmp_path / "out")
+    assert "params.yaml" not in str(error.value)
+
+
 def test_photographs_that_give_no_views_are_counted(tmp_path):
     for k in range(3):
         smooth = cv2.resize(colour(k % 2, (30, 20)), (300, 200), interpolation=cv2.INTER_CUBIC)
@@ -203,3 +243,28 @@ def test_photographs_that_give_no_views_are_counted(tmp_path):
     report = build_index("photos", tmp_path / "photos", tmp_path / "out", settings={"size": [96, 64], "views": 2})
     assert report.images == 6
     assert [(one.count, one.first) for one in report.skipped] == [(1, ["2.png"])]
+
+
+@pytest.mark.parametrize("form", ["photos", "aligned"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("views", 0),
+        ("rotation", 400),
+        ("perspective", 2),
+        ("photos_per_scene", 0),
+        ("crop", 0),
+        ("max_saturated", -1),
+        ("min_std", -1),
+        ("size", [0, 64]),
+        ("scale", [0, 1]),
+        ("scale", [2, 1]),
+    ],
+)
+def test_a_setting_out_of_bounds_is_named(tmp_path, form, name, value):
+    for kind in ("rgb", "infrared"):
+        write_image(tmp_path / f"photos/{kind}/0.jpg", colour(0, (300, 200)))
+    with pytest.raises(ConfigError, match=rf"^--set\.{name}\b.*: ") as error:
+        build_index(form, tmp_path / "photos", tmp_path / "out", settings={name: value})
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]

@@ -354,13 +354,14 @@ def test_the_first_image_of_dsec_is_warped_and_frames_without_events_are_left_ou
         prepare("dsec", tmp_path / "out", root=root)
 
 
-def test_retention_is_measured_on_the_last_frames_of_a_sequence(tmp_path):
+@pytest.mark.parametrize("suffix", ["jpg", "png"])  # plain folders, and 7-Scenes
+def test_retention_is_measured_on_the_last_frames_of_a_sequence(tmp_path, suffix):
     root = tmp_path / "frames"
     root.mkdir()
     (root / "camera-intrinsics.txt").write_text("60 0 31.5\n0 60 23.5\n0 0 1\n")
     for k in range(8):
         stem = root / f"frame-{k:06d}"
-        noise(Path(f"{stem}.color.jpg"), k, (64, 48))
+        noise(Path(f"{stem}.color.{suffix}"), k, (64, 48))
         cv2.imwrite(f"{stem}.depth.png", np.full((48, 64), 2000, np.uint16))
         np.savetxt(f"{stem}.pose.txt", np.linalg.inv(pose(0.05 * k)))
     settings = {"share": 0.5, "overlap": [0.1, 1.0], "pairs": 6, "seed": 0}
@@ -373,6 +374,24 @@ def test_retention_is_measured_on_the_last_frames_of_a_sequence(tmp_path):
         assert errors.max() < 1e-6 and abs(shift) > 1
     names = {path.name for path in (tmp_path / "out/images/rgbd-val").iterdir()}
     assert names == {f"frame-{k:06d}.jpg" for k in range(4, 8)}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["house/hall/seq-01/frame-000000.color.png"],
+        ["rgbd_dataset_freiburg1_desk/rgb.txt", "rgbd_dataset_freiburg1_desk/groundtruth.txt"],
+        ["scene0000_00/color/0.jpg", "scene0000_00/pose/0.txt"],
+    ],
+    ids=["7-Scenes", "TUM", "ScanNet"],
+)
+def test_retention_finds_the_sequences_that_the_data_set_rgbd_finds(tmp_path, files):
+    benchmark = create_benchmark("rgb_retention", {"root": str(tmp_path), **FOLDERS["rgb_retention"]})
+    assert "TUM's rgb.txt" in benchmark.absent()
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    assert benchmark.absent() == ""
 
 
 def test_negatives_take_the_second_image_from_another_place_and_have_no_truth(megadepth, tmp_path):
