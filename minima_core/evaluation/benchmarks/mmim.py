@@ -13,10 +13,10 @@ import torch
 
 from minima_core.config import Section
 from minima_core.errors import DataError, redo
-from minima_core.evaluation.benchmarks._files import inside
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, PairTruth, Task, as_matrix
 from minima_core.geometry.homography import warp_homography
 from minima_core.io.images import read_image
+from minima_core.io.paths import inside
 from minima_core.manifest import file_sha256
 
 logger = logging.getLogger(__name__)
