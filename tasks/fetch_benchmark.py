@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minima_core.config import digest, read_section, read_value
+from minima_core.config import digest, read_value
 from minima_core.evaluation.benchmarks.base import BENCHMARKS, create_benchmark
-from minima_core.evaluation.protocol import Evaluation, get_protocol
+from minima_core.evaluation.protocol import get_protocol
 from minima_core.io.atomic import scratch_folder, whole_folder
 from minima_core.provenance import code_digest
 from tasks.reports import FetchReport
@@ -28,7 +28,7 @@ def main(args: FetchArgs) -> FetchReport:
     """
     BENCHMARKS.get(args.benchmark)
     settings = read_value(f"benchmark.{args.benchmark}")
-    protocol = get_protocol(read_section(f"evaluation.{args.benchmark}", Evaluation).protocol).name
+    protocol = get_protocol(str(read_value(f"evaluation.{args.benchmark}.protocol"))).name
     scratch = scratch_folder("fetch_benchmark", digest([args.benchmark, settings, protocol, code_digest()]))
     with whole_folder(args.out, scratch / "whole") as folder:
         benchmark = create_benchmark(args.benchmark, settings, protocol)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from minima_core.config import digest, read_section
+from minima_core.config import digest, read_value
 from minima_core.evaluation.matching import match_benchmark
-from minima_core.evaluation.protocol import Evaluation, get_protocol
+from minima_core.evaluation.protocol import get_protocol
 from minima_core.io.atomic import scratch_folder
 from minima_core.manifest import BenchmarkManifest, ModelCard
 from minima_core.models import load_matcher
@@ -29,7 +29,7 @@ def main(args: MatchArgs) -> MatchReport:
     says so.
     """
     benchmark = BenchmarkManifest.load(args.benchmark)
-    protocol = get_protocol(read_section(f"evaluation.{benchmark.benchmark}", Evaluation).protocol, benchmark.benchmark)
+    protocol = get_protocol(str(read_value(f"evaluation.{benchmark.benchmark}.protocol")), benchmark.benchmark)
     card, how = ModelCard.load(args.model), execution()
     device = how.torch_device
     found = match_benchmark(
