@@ -164,12 +164,7 @@ class Prepared:
             raise DataError(
                 f"{path} has changed since {self.manifest.benchmark} was prepared; fetch the benchmark again"
             )
-        image, lens = read_image(path), self.list.lenses.get(reference)
-        if gray:
-            read = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
-            # a form that OpenCV does not know is turned gray by its rule
-            read = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if read is None else read
-            image = read[..., None].repeat(3, axis=2)
+        image, lens = _read_gray(path) if gray else read_image(path), self.list.lenses.get(reference)
         return image if lens is None else lens.undistort(image)
 
     def load(self, truth: PairTruth) -> BenchmarkPair:
@@ -182,6 +177,13 @@ class Prepared:
             to_tensor(self.image(truth.image1, truth.sha1)),
             **{field: truth.tensor(field) for field in fields if getattr(truth, field) is not None},
         )
+
+
+def _read_gray(path: Path) -> np.ndarray:
+    """Return (H, W, 3) uint8, as OpenCV reads a file gray; a form that it does not know is turned gray by its rule."""
+    read = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    gray = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY) if read is None else read
+    return gray[..., None].repeat(3, axis=2)
 
 
 class Benchmark(ABC):
