@@ -17,7 +17,7 @@ from tiny_world import MODALITIES
 
 from minima_core.config import load_params
 from minima_core.errors import DataError
-from minima_core.evaluation.scoring import Scores
+from minima_core.evaluation.scoring import Scores, Variant
 from minima_core.provenance import code_digest
 from minima_core.report.summary import Summary
 from minima_core.report.table import markdown_table, render_table
@@ -170,3 +170,24 @@ def test_an_unscored_model_says_what_to_run(summarise, run):
             summarise()
     finally:
         hidden.rename(report)
+
+
+def test_sweeps_of_both_models_are_drawn(run, summarise, tmp_path):
+    kept = {}
+    try:
+        for model in ("pretrained", "finetuned"):
+            folder = run / f"reports/scores/{MATCHER}-{model}-{BENCHMARK}"
+            kept[folder] = (folder / Scores.FILE).read_bytes()
+            read = Scores.load(folder)
+            facts = {"protocol_hash": "h", "metrics": read.metrics, "failures": 1, "seed": 0}
+            ways = [Variant(estimator=e, threshold=t, **facts) for e in ("poselib", "opencv") for t in (1.0, 3.0)]
+            read.model_copy(update={"sweep": ways}).save(folder)
+        where, _ = summarise("swept")
+    finally:
+        for folder, text in kept.items():
+            (folder / Scores.FILE).write_bytes(text)
+    text = (where / "report.html").read_text()
+    section = text.partition("How much hangs on the estimator</h2>")[2].partition("</section>")[0]
+    assert section.count("<svg") == 2 and section.count('class="key"') == 4
+    assert "by the threshold of opencv" in section and "a seed moves it" not in section  # there is one seed
+    assert "How much hangs" not in (summarise("plain")[0] / "report.html").read_text()
