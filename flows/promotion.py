@@ -16,7 +16,10 @@ Rival = Literal["parent", "champion"]
 
 
 class Promotion(Section):
-    """``promotion`` in params.yaml; a skipped benchmark does not vote, and without a vote nothing is promoted."""
+    """``promotion`` in params.yaml; without a vote nothing is promoted.
+
+    A benchmark that was skipped, or of which only a part was scored, does not vote.
+    """
 
     benchmarks: dict[str, str] = Field(min_length=1)  # name -> metric; each of them must gain
     min_gain: float  # points of that metric over the parent, and over the champion
@@ -77,7 +80,7 @@ def scores_of(reports: Iterable[ScoreReport], rule: Promotion, data: Mapping[str
     found: Scores = {}
     for report in reports:
         metric = rule.benchmarks.get(report.benchmark)
-        if metric is None or report.skipped or metric not in report.metrics:
+        if metric is None or report.skipped or report.subset or metric not in report.metrics:
             continue
         found[report.benchmark] = Score(
             metric=metric,
@@ -92,7 +95,7 @@ def decide(candidate: Scores, parent: Scores, champion: Scores | None, rule: Pro
     """Compare a candidate with its parent and with the champion, if there is one that was measured alike."""
     votes = _votes(candidate, parent, "parent", rule)
     if not votes:
-        return Decision(promoted=False, reason="no benchmark of the rule could be scored", votes=[])
+        return Decision(promoted=False, reason="no benchmark of the rule was scored as a whole", votes=[])
     votes += _votes(candidate, champion or {}, "champion", rule)
     lost = [vote for vote in votes if not vote.passed]
     if lost:

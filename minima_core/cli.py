@@ -35,6 +35,7 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 Keypoints = Annotated[int | None, typer.Option(help="Keypoints an image; the model's own number by default.")]
+Subset = Annotated[str, typer.Option(help="smoke or mini: at most 2 or 10 pairs of each category; results are marked.")]
 LongSide = Annotated[int | None, typer.Option(help="Pixels that images are resized to, instead of the protocol's.")]
 
 
@@ -157,6 +158,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Scores, .json.")],
     protocol: Annotated[str, typer.Option(help="Settings of matching and scoring.")] = "minima-v1",
     keep: Annotated[Path | None, typer.Option(help="Folder for the predictions, to be scored again.")] = None,
+    subset: Subset = "full",
     max_keypoints: Keypoints = None,
     long_side: LongSide = None,
     device: Device = "auto",
@@ -177,7 +179,7 @@ def evaluate(
     from minima_core.evaluation.run import evaluate as run
     from minima_core.evaluation.run import prepared_root
 
-    with prepared_root(benchmark, root, chosen.name) as folder:
+    with prepared_root(benchmark, root, chosen.name, subset) as folder:
         from minima_core.models import load_matcher
 
         where = _device(device)
@@ -203,6 +205,7 @@ def score(
     root: Annotated[Path, typer.Option(help="Its data, as for evaluate.")],
     out: Annotated[Path, typer.Option(help="Scores, .json.")],
     protocol: Annotated[str, typer.Option(help="Settings of scoring; by default those it was matched by.")] = "",
+    subset: Subset = "full",
     estimator: Annotated[str, typer.Option(help="poselib or opencv, instead of the protocol's.")] = "",
     threshold: Annotated[float | None, typer.Option(help="Pixels, instead of the protocol's.")] = None,
     max_keypoints: Keypoints = None,
@@ -223,7 +226,7 @@ def score(
     _check_output(out, "--out", (".json",), ())
     from minima_core.evaluation.run import prepared_root
 
-    with prepared_root(benchmark, root, chosen.name) as folder:
+    with prepared_root(benchmark, root, chosen.name, subset) as folder:
         from minima_core.evaluation.scoring import score_predictions
 
         scores = score_predictions(predictions, folder, chosen, workers=_cores())
@@ -273,9 +276,7 @@ def _write_scores(out: Path, scores: Scores) -> None:
 
     write_json(out, scores.model_dump(mode="json", exclude={"version", "skipped"}))
     summary = "  ".join(f"{name} {value:.2f}" for name, value in scores.metrics.items())
-    typer.echo(
-        f"{scores.benchmark}: {summary}  ({len(scores.pairs)} pairs, {scores.failures} without a model) in {out}"
-    )
+    typer.echo(f"{scores.title}: {summary}  ({len(scores.pairs)} pairs, {scores.failures} without a model) in {out}")
 
 
 def _check_keypoints(number: int | None) -> None:

@@ -44,7 +44,7 @@ def report(
     if root is not None and predictions:
         where = {id(entry): folder for entry, folder in zip(entries, predictions, strict=True)}
         for group in grouped(entries):
-            with prepared_root(group.benchmark, root, group.protocol) as folder:
+            with prepared_root(group.benchmark, root, group.protocol, group.subset or "full") as folder:
                 drawn = Drawn(group, {entry.label: where[id(entry)] for entry in group.entries}, folder)
                 changed += list(drawn.changed())
                 worst += list(drawn.worst())

@@ -172,7 +172,13 @@ class BenchmarkManifest(Record):
     pairs: int
     categories: dict[str, int] = {}
     data_digest: str = ""
+    subset: str = ""  # what part of the benchmark it is; "" for the whole
     skipped: str = ""
+
+
+def titled(benchmark: str, subset: str) -> str:
+    """Return a benchmark's name as results show it: a part never goes by the name of the whole."""
+    return f"{benchmark} (subset {subset})" if subset else benchmark
 
 
 def file_sha256(path: Path) -> str:

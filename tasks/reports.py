@@ -114,6 +114,7 @@ class ScoreReport(_Report):
     protocol: str
     protocol_hash: str
     data_digest: str
+    subset: str = ""  # what part of the benchmark was scored; "" for the whole
     matcher: str
     model: Literal["pretrained", "finetuned"]
     seed: int

@@ -45,6 +45,7 @@ def main(args: ScoreArgs) -> ScoreReport:
         protocol=scores.protocol,
         protocol_hash=scores.protocol_hash,
         data_digest=scores.data_digest,
+        subset=scores.subset,
         matcher=args.matcher,
         model=args.model,
         seed=scores.seed,
@@ -72,7 +73,12 @@ def record(args: ScoreArgs, scores: Scores, protocol: Protocol) -> None:
         params={"benchmark": scores.benchmark, "protocol": protocol.model_dump(mode="json")},
         inputs={"predictions": args.predictions, "benchmark": args.benchmark},
         parent_card=scores.model,
-        tags={"matcher": args.matcher, "model": args.model, "protocol_hash": scores.protocol_hash},
+        tags={
+            "matcher": args.matcher,
+            "model": args.model,
+            "protocol_hash": scores.protocol_hash,
+            "subset": scores.subset or "full",
+        },
     ) as tracker:
         tracker.metrics(named(scores))
         tracker.artifact(args.out / scores.FILE)

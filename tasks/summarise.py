@@ -169,7 +169,7 @@ class _Outcome:
             match_picture(self.prepared, k, found[k], scores.pairs[k])
             for found, scores in zip(self.found, self.scores, strict=True)
         )
-        where = comparison.benchmark, comparison.matcher, truth.category, truth.name
+        where = comparison.title, comparison.matcher, truth.category, truth.name
         return BeforeAfter(*where, unit(self.scores[0]), before, after, NAMES, tag)
 
 
@@ -199,14 +199,14 @@ def _duels(args: SummariseArgs, comparisons: Sequence[Comparison]) -> Iterator[D
         own = _both(args, comparison)
         if not comparison.caveat and reach(own[0]):
             entries = [Entry(name, scores) for name, scores in zip(NAMES, own, strict=True)]
-            yield duel(f"{comparison.benchmark} · {comparison.matcher}", entries)
+            yield duel(f"{comparison.title} · {comparison.matcher}", entries)
 
 
 def _sweeps(args: SummariseArgs, comparisons: Sequence[Comparison]) -> Iterator[Swept]:
     for comparison in comparisons:
         if not comparison.caveat:
             entries = [Entry(name, scores) for name, scores in zip(NAMES, _both(args, comparison), strict=True)]
-            yield from swept(f"{comparison.benchmark} · {comparison.matcher}", entries)
+            yield from swept(f"{comparison.title} · {comparison.matcher}", entries)
 
 
 def _both(args: SummariseArgs, comparison: Comparison) -> list[Scores]:
@@ -379,7 +379,7 @@ def _markdown(summary: Summary) -> str:
         f"{', '.join(certificate.modalities) or 'none'}; seed {summary.seed}; values in percent.\n",
     ]
     for comparison in summary.comparisons():
-        parts.append(f"## {comparison.benchmark}, {comparison.matcher}\n")
+        parts.append(f"## {comparison.title}, {comparison.matcher}\n")
         parts.append(markdown_table(comparison))
         result = comparison.child
         parts.append(f"{result.pairs} pairs, protocol {result.protocol} (`{result.protocol_hash[:12]}`).\n")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from minima_core.errors import DataError
+from minima_core.errors import DataError, redo
 from minima_core.evaluation.benchmarks.base import BENCHMARKS, create_benchmark
 from minima_core.evaluation.matching import MatchesImages, match_benchmark
 from minima_core.evaluation.protocol import Protocol
@@ -51,14 +51,19 @@ def evaluate(
 
 
 @contextmanager
-def prepared_root(benchmark: str, root: Path, protocol: str) -> Iterator[Path]:
+def prepared_root(benchmark: str, root: Path, protocol: str, subset: str = "full") -> Iterator[Path]:
     """Yield a prepared folder for ``root``: itself where it is one, else a temporary one that reads the data there.
 
-    ``protocol`` is the name of the one that pairs are drawn by.
+    Args:
+        benchmark: its name.
+        root: the folder.
+        protocol: the name of the one that pairs are drawn by.
+        subset: of data that are yet to be prepared; another one than a prepared folder has is refused.
 
     Raises:
-        ConfigError: for an unknown benchmark.
-        DataError: where there are no data: a benchmark that was asked for by name is not skipped.
+        ConfigError: for an unknown benchmark or subset.
+        DataError: where the folder holds another benchmark or subset, or where there are no data: a benchmark that
+            was asked for by name is not skipped.
     """
     plugin = BENCHMARKS.get(benchmark)
     if not root.is_dir():
@@ -67,16 +72,23 @@ def prepared_root(benchmark: str, root: Path, protocol: str) -> Iterator[Path]:
         manifest = BenchmarkManifest.load(root)
         if manifest.benchmark != benchmark or manifest.skipped:
             raise DataError(f"{root} holds no {benchmark}: {manifest.skipped or f'it is {manifest.benchmark}'}")
+        if subset not in ("full", manifest.subset):
+            raise DataError(
+                f"{root} is prepared as {manifest.subset or 'the whole'}; give the data themselves, or set "
+                f"benchmark.{benchmark}.subset in params.yaml and say {redo(f'fetch_benchmark@{benchmark}')}"
+            )
         yield root
         return
-    if set(plugin.Params.model_fields) != {"root"}:
+    settings = {"root": root, "subset": subset, "scenes": []}
+    if not plugin.Params.model_fields.keys() <= settings.keys():
         raise DataError(
             f"no {BenchmarkManifest.FILE} in {root}; prepare it with `dvc repro fetch_benchmark@{benchmark}` "
             f"and give data/benchmarks/{benchmark}"
         )
     with tempfile.TemporaryDirectory(prefix="minima-") as name:
         folder = Path(name)
-        manifest = create_benchmark(benchmark, {"root": root}, protocol).prepare(folder, scratch=folder / "scratch")
+        own = {name: settings[name] for name in plugin.Params.model_fields}
+        manifest = create_benchmark(benchmark, own, protocol).prepare(folder, scratch=folder / "scratch")
         if manifest.skipped:
             raise DataError(manifest.skipped)
         yield folder

@@ -31,7 +31,7 @@ from minima_core.evaluation.predictions import Predictions, read_predictions
 from minima_core.evaluation.protocol import Protocol
 from minima_core.evaluation.rejection import rejection_metrics
 from minima_core.geometry.homography import corner_error, reordered_corner_error
-from minima_core.manifest import Record
+from minima_core.manifest import Record, titled
 from minima_core.parallel import map_jobs
 from minima_core.random import rng
 from minima_core.types import Matches
@@ -78,6 +78,7 @@ class Scores(Record):
     protocol_hash: str
     model: str  # digest of its card, or the name it was asked for by
     data_digest: str
+    subset: str = ""  # what part of the benchmark was scored; "" for the whole
     seed: int  # of the robust estimator
     licence: str
     metrics: Metrics
@@ -89,6 +90,11 @@ class Scores(Record):
     sweep: list[Variant] = Field(default_factory=list)  # how far the metrics depend on the estimator's settings
     pairs: list[PairScore]
     skipped: str = ""
+
+    @property
+    def title(self) -> str:
+        """The benchmark, and which part of it where that is not the whole."""
+        return titled(self.benchmark, self.subset)
 
     @property
     def failures(self) -> int:
@@ -128,6 +134,7 @@ def score_predictions(predictions: Path, benchmark: Path, protocol: Protocol, *,
         protocol_hash=protocol.digest(),
         model=origin.model,
         data_digest=manifest.data_digest,
+        subset=manifest.subset,
         seed=protocol.homography.seed if prepared.list.task == "homography" else protocol.pose.seed,
         licence=origin.licence,
         metrics=metrics,

@@ -31,8 +31,13 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Benchmark and protocol."""
-        return f"{self.benchmark} by {self.protocol} ({self.protocol_hash[:12]})"
+        """Benchmark, what part of it, and protocol."""
+        return f"{self.entries[0].scores.title} by {self.protocol} ({self.protocol_hash[:12]})"
+
+    @property
+    def subset(self) -> str:
+        """What part of the benchmark, "" for the whole."""
+        return self.entries[0].scores.subset
 
     @property
     def metrics(self) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from minima_core.evaluation.metrics import Metrics, by_threshold, gain, headline
-from minima_core.manifest import Certificate, Record
+from minima_core.manifest import Certificate, Record, titled
 from minima_core.types import RGB
 
 Stage = Literal["pretrained", "finetuned"]
@@ -28,6 +28,7 @@ class Result(_Plain):
     protocol: str
     protocol_hash: str
     data_digest: str
+    subset: str = ""  # what part of the benchmark was scored; "" for the whole
     seed: int
     metrics: Metrics
     categories: dict[str, Metrics]
@@ -125,6 +126,11 @@ class Comparison:
     parent: Result
     child: Result
     names: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """The benchmark, and which part of it where that is not the whole."""
+        return titled(self.benchmark, self.child.subset)
 
     @property
     def metrics(self) -> list[str]:

@@ -22,7 +22,7 @@ def render_table(summary: Summary, benchmark: str | None = None) -> Table:
         return Table(title="no benchmark was scored", caption=skipped or None)
     first = chosen[0]
     caption = "; ".join(filter(None, [*dict.fromkeys(c.caveat for c in chosen), skipped]))
-    table = Table(title=f"{first.benchmark}: RGB parent → fine-tuned (percent)", caption=caption or None)
+    table = Table(title=f"{first.title}: RGB parent → fine-tuned (percent)", caption=caption or None)
     table.add_column("category")
     for metric in first.metrics:
         table.add_column(shown(metric), justify="right")

@@ -54,6 +54,7 @@ def test_scores_are_those_the_rule_names():
     reports = [ScoreReport(benchmark="six", **report), ScoreReport(benchmark="real", skipped="absent", **report)]
     found = scores_of(reports, RULE, {"six": "abc"})
     assert set(found) == {"six"} and (found["six"].value, found["six"].rgb) == (50.0, 70.0)
+    assert not scores_of([ScoreReport(benchmark="six", subset="mini", **report)], RULE, {"six": "abc"})
     assert found["six"].measured_on != scores_of(reports, RULE, {"six": "other data"})["six"].measured_on
 
 

@@ -142,7 +142,7 @@ def test_an_unknown_command_is_one_line(capsys):
     assert "no such command" in fails(capsys, "mach").lower()
 
 
-def test_evaluate_writes_exactly_what_is_promised(tmp_path):
+def test_evaluate_writes_exactly_what_is_promised(tmp_path, capsys):
     if not MMIM.is_dir():
         pytest.skip(f"no real multi-modal pairs at {MMIM}")
     out = tmp_path / "r.json"
@@ -154,6 +154,7 @@ def test_evaluate_writes_exactly_what_is_promised(tmp_path):
         "groups",
         "headline",
         "data_digest",
+        "subset",
         "seed",
         "licence",
         "intervals",
@@ -168,9 +169,12 @@ def test_evaluate_writes_exactly_what_is_promised(tmp_path):
     # averages are over categories, each the same
     groups = [v["auc@3px"] for k, v in first["categories"].items() if "/" in k and not k.startswith("Computer")]
     assert first["metrics"]["auc@3px"] == pytest.approx(np.mean(groups))
-    assert run("evaluate", *argv, "--max-keypoints", 3) == 0
+    assert run("evaluate", *argv, "--max-keypoints", 3, "--subset", "smoke") == 0
     second = json.loads(out.read_text())
     assert second["protocol_hash"] != first["protocol_hash"]
+    assert (first["subset"], second["subset"]) == ("", "smoke")
+    assert len(second["pairs"]) == 2 * len(second["categories"]) < len(first["pairs"])
+    assert "mmim (subset smoke): " in capsys.readouterr().out
     assert {pair["failure"] for pair in second["pairs"]} == {"too few matches (3 of 4)"}
     assert {pair["error"] for pair in second["pairs"]} == {None}
 
@@ -184,6 +188,7 @@ def test_evaluate_writes_exactly_what_is_promised(tmp_path):
         ({"--protocol": "minima-v9"}, "unknown protocol"),
         ({"--out": "r.csv"}, "--out must end in .json"),
         ({"--long-side": "8"}, "long_side must be at least 64"),
+        ({"--subset": "tiny"}, "benchmark.mmim.subset"),
     ],
 )
 def test_bad_options_of_evaluate_are_one_line(tmp_path, monkeypatch, capsys, change, message):

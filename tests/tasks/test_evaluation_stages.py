@@ -32,7 +32,10 @@ def checkout(tmp_path, monkeypatch) -> Path:
     """A working directory with parameters, a model of random weights and the data of two pairs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    params = {"benchmark": {"mmim": {"root": "mmim"}}, "evaluation": {"mmim": {"protocol": "minima-v1", "sweep": None}}}
+    params = {
+        "benchmark": {"mmim": {"subset": "full", "root": "mmim"}},
+        "evaluation": {"mmim": {"protocol": "minima-v1", "sweep": None}},
+    }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     folder = tmp_path / "mmim" / "RemoteSensing" / "SAR_Optical"
     folder.mkdir(parents=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -160,6 +161,23 @@ def test_results_of_two_protocols_are_never_compared_in_silence(summarise):
     assert not summary.comparisons()[0].caveat
     moved = [r.model_copy(update={"data_digest": "0"}) if r.model == "pretrained" else r for r in summary.results]
     assert "different data" in summary.model_copy(update={"results": moved}).comparisons()[0].caveat
+
+
+def test_a_part_of_a_benchmark_is_marked_in_every_table(run, summarise):
+    kept = {}
+    try:
+        for model in ("pretrained", "finetuned"):
+            path = run / f"reports/scores/{MATCHER}-{model}-{BENCHMARK}/report.json"
+            kept[path] = path.read_text()
+            path.write_text(json.dumps(json.loads(kept[path]) | {"subset": "mini"}))
+        out, _ = summarise("part")
+    finally:
+        for path, text in kept.items():
+            path.write_text(text)
+    screen = io.StringIO()
+    Console(file=screen, width=200).print(render_table(Summary.load(out)))
+    for text in (screen.getvalue(), (out / "summary.md").read_text(), (out / "report.html").read_text()):
+        assert f"{BENCHMARK} (subset mini)" in text
 
 
 def test_an_unscored_model_says_what_to_run(summarise, run):

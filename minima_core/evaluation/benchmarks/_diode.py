@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from minima_core.config import Section
 from minima_core.errors import DataError, redo
 from minima_core.evaluation.benchmarks._aligned import Source, both_orders
 from minima_core.evaluation.benchmarks._files import read_lines
+from minima_core.evaluation.benchmarks._part import ScenePart
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, Task
 from minima_core.io.images import read_image
 from minima_core.io.paths import inside
@@ -23,7 +23,7 @@ OUTDOOR, LIST = "val/outdoor", "val/data_list/val_outdoor.csv"
 class Diode(Benchmark):
     """Every photograph twice: (photograph, picture) and (picture, photograph), the second image warped."""
 
-    class Params(Section):
+    class Params(ScenePart):
         """Where the data are."""
 
         root: Path  # the folder that holds val/
@@ -46,7 +46,8 @@ class Diode(Benchmark):
         return ""
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - written to folder
-        photographs = _photographs(self.params.root)
+        p = self.params
+        photographs = p.some(p.of_scenes(_photographs(p.root), _scene))
         named = [(Path(path).stem, *self._sources(path)) for path in photographs]
         categories = f"rgb-{self.kind}", f"{self.kind}-rgb"
         what = f"diode_{self.kind}"
@@ -81,6 +82,11 @@ def _photographs(root: Path) -> list[str]:
     if not found:
         raise DataError(f"no photographs in {root / OUTDOOR}; bring DIODE's val.tar.gz unpacked there")
     return [str(path.relative_to(root)) for path in found]
+
+
+def _scene(photograph: str) -> str:
+    """Return the scene of a path as ``val/outdoor/scene_00022/scan_00193/….png``."""
+    return photograph.removeprefix(f"{OUTDOOR}/").partition("/")[0]
 
 
 def read_npy(path: Path, channels: int) -> np.ndarray:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from minima_core.config import Section
 from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks._files import read_lines
+from minima_core.evaluation.benchmarks._part import ScenePart
 from minima_core.evaluation.benchmarks._posed import PosedPair, read_index, relative_pose
 from minima_core.io.paths import inside
 
@@ -19,7 +19,7 @@ IMAGES = "Undistorted_SfM"
 KEYS = ("image_paths", "intrinsics", "poses", "pair_infos")
 
 
-class Where(Section):
+class Where(ScenePart):
     """Where the data are."""
 
     root: Path  # holds Undistorted_SfM/<scene>/images, itself or in test/, images/ or what an archive brought
@@ -41,11 +41,19 @@ def absent(where: Where, again: str) -> str:
     return ""
 
 
-def parts(index: Path) -> list[str]:
-    """Return the names of the index files, in the order of the list if there is one."""
-    if (index / LIST).is_file():
-        return [inside(line.split()[0].removesuffix(".npz"), index / LIST) for line in read_lines(index / LIST)]
-    return [part for part in PARTS if (index / f"{part}.npz").is_file()]
+def parts(where: Where) -> list[str]:
+    """Return the names of the index files of the wanted scenes, in the order of the list if there is one."""
+    path = where.index / LIST
+    if path.is_file():
+        names = [inside(line.split()[0].removesuffix(".npz"), path) for line in read_lines(path)]
+    else:
+        names = [part for part in PARTS if (where.index / f"{part}.npz").is_file()]
+    return where.of_scenes(names, scene)
+
+
+def scene(part: str) -> str:
+    """Return the scene that an index file is about."""
+    return part.partition("_")[0]
 
 
 def read_part(index: Path, part: str) -> Iterator[PosedPair]:

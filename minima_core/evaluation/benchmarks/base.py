@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from minima_core.config import Section, checked, digest
+from minima_core.config import checked, digest
 from minima_core.errors import ConfigError, DataError
+from minima_core.evaluation.benchmarks._part import Part
 from minima_core.io.images import read_image, to_tensor
 from minima_core.manifest import BenchmarkManifest, Record, file_sha256
 from minima_core.plugins import Plugins
@@ -120,13 +121,18 @@ class PairList(Record):
         aside = {"root", "floor", "protocol"} | (set() if self.lenses else {"lenses"})
         return digest(self.model_dump(mode="json", exclude=aside))
 
-    def manifest(self, benchmark: str, licence: str) -> BenchmarkManifest:
-        """Return the manifest of these pairs."""
+    def manifest(self, benchmark: str, licence: str, subset: str = "") -> BenchmarkManifest:
+        """Return the manifest of these pairs, which may be a ``subset`` of the benchmark's."""
         counts: dict[str, int] = {}
         for pair in self.pairs:
             counts[pair.category] = counts.get(pair.category, 0) + 1
         return BenchmarkManifest(
-            benchmark=benchmark, licence=licence, pairs=len(self.pairs), categories=counts, data_digest=self.digest()
+            benchmark=benchmark,
+            licence=licence,
+            pairs=len(self.pairs),
+            categories=counts,
+            data_digest=self.digest(),
+            subset=subset,
         )
 
 
@@ -193,7 +199,7 @@ class Benchmark(ABC):
     training run.
     """
 
-    class Params(Section):
+    class Params(Part):
         """Settings, ``benchmark.<name>`` in params.yaml."""
 
     licence: ClassVar[str]
@@ -226,10 +232,14 @@ class Benchmark(ABC):
             names = Counter(pair.name for pair in pairs.pairs)
             if twice := next((pair for pair, count in names.items() if count > 1), None):
                 raise DataError(f"the data of {name} hold the pair {twice} twice; restore them from their source")
-            manifest = pairs.manifest(name, self.licence)
+            manifest = pairs.manifest(name, self.licence, self.part())
         pairs.save(folder)
         manifest.save(folder)
         return manifest
+
+    def part(self) -> str:
+        """Return what part of the benchmark the settings ask for, "" for the whole."""
+        return str(self.params.name())
 
     def absent(self) -> str:
         """Say why there is nothing to prepare, with the remedy; "" where there is."""
@@ -251,7 +261,10 @@ class Benchmark(ABC):
 
     @abstractmethod
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:
-        """Write what ``folder`` must hold beside its lists and return the pairs in a fixed order."""
+        """Write what ``folder`` must hold beside its lists and return the pairs in a fixed order.
+
+        Of each category ``params.some`` says which pairs are kept; ask it before anything is read or drawn for them.
+        """
 
     @staticmethod
     def pairs(folder: Path) -> Iterator[BenchmarkPair]:

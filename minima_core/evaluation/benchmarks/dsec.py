@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import ClassVar
 
-from minima_core.config import Section
 from minima_core.errors import DataError, redo
 from minima_core.evaluation.benchmarks._aligned import Source, both_orders
 from minima_core.evaluation.benchmarks._files import read_lines
@@ -22,7 +21,7 @@ LISTS = ("event_list.txt", "vent_list.txt")  # the second as the published READM
 class Dsec(Benchmark):
     """Every frame twice: (frame, events) and (events, frame)."""
 
-    class Params(Section):
+    class Params(Benchmark.Params):
         """Settings, ``benchmark.dsec`` in params.yaml."""
 
         root: Path  # the folder that holds event_list.txt
@@ -53,7 +52,7 @@ class Dsec(Benchmark):
             )
         named = [
             (frame.removesuffix(Path(frame).suffix), _source(root, frame), _source(root, _events(frame)))
-            for frame in there
+            for frame in self.params.some(there)
         ]
         categories = "rgb-event", "event-rgb"
         return both_orders(

@@ -26,8 +26,9 @@ class MegaDepth1500(Benchmark):
         return _megadepth.absent(self.params, redo("fetch_benchmark@megadepth_1500"))
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - nothing to write
-        root, parts = _megadepth.image_root(self.params.root), _megadepth.parts(self.params.index)
-        pairs = [pair for part in parts for pair in _megadepth.read_part(self.params.index, part)]
+        p = self.params
+        root, parts = _megadepth.image_root(p.root), _megadepth.parts(p)
+        pairs = [pair for part in parts for pair in p.some(list(_megadepth.read_part(p.index, part)))]
         return PairList(
             task=self.task,
             root=str(root),
@@ -39,4 +40,4 @@ class MegaDepth1500(Benchmark):
     @staticmethod
     def place(truth: PairTruth) -> str:
         """The scene."""
-        return truth.category.partition("_")[0]
+        return _megadepth.scene(truth.category)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -40,8 +40,8 @@ class MegaDepth1500Syn(Benchmark):
         return ""
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - nothing to write
-        parts = _megadepth.parts(self.params.index)
-        pairs = [pair for part in parts for pair in _megadepth.read_part(self.params.index, part)]
+        parts = _megadepth.parts(self.params)
+        pairs = {part: list(_megadepth.read_part(self.params.index, part)) for part in parts}
         root = _megadepth.image_root(self.params.root).absolute()
         synthetic = self.params.synthetic.absolute()
         above = next(path for path in (root, *root.parents) if synthetic.is_relative_to(path))
@@ -49,8 +49,8 @@ class MegaDepth1500Syn(Benchmark):
         both = [
             side
             for modality in self.params.modalities
-            for pair in pairs
-            for side in _directions(pair, modality, above, rgb, f"{other}/{modality}")
+            for part in parts
+            for side in self.params.some(list(_directions(pairs[part], modality, above, rgb, f"{other}/{modality}")))
         ]
         groups = {name: [f"{name}/{part}" for part in parts] for name in self.params.modalities}
         return PairList(
@@ -64,7 +64,7 @@ class MegaDepth1500Syn(Benchmark):
     @staticmethod
     def place(truth: PairTruth) -> str:
         """The scene."""
-        return truth.category.rpartition("/")[2].partition("_")[0]
+        return _megadepth.scene(truth.category.rpartition("/")[2])
 
     @staticmethod
     def sensor(reference: str) -> str:
@@ -72,15 +72,16 @@ class MegaDepth1500Syn(Benchmark):
         return reference.partition(_megadepth.IMAGES)[0]
 
 
-def _directions(pair: PosedPair, modality: str, root: Path, rgb: str, other: str) -> Iterator[PosedPair]:
-    """Yield a pair with the modality on side 1, then on side 0."""
-    images = pair.image0, pair.image1
-    plain = [str(Path(rgb, image)) for image in images]
-    generated = [_generated(root, other, image) for image in images]
-    category = f"{modality}/{pair.category}"
-    name = f"{modality}/{pair.name}"
-    yield replace(pair, name=f"{name}-1", category=category, image0=plain[0], image1=generated[1])
-    yield replace(pair, name=f"{name}-0", category=category, image0=generated[0], image1=plain[1])
+def _directions(pairs: Iterable[PosedPair], modality: str, root: Path, rgb: str, other: str) -> Iterator[PosedPair]:
+    """Yield each pair with the modality on side 1, then on side 0."""
+    for pair in pairs:
+        images = pair.image0, pair.image1
+        plain = [str(Path(rgb, image)) for image in images]
+        generated = [_generated(root, other, image) for image in images]
+        category = f"{modality}/{pair.category}"
+        name = f"{modality}/{pair.name}"
+        yield replace(pair, name=f"{name}-1", category=category, image0=plain[0], image1=generated[1])
+        yield replace(pair, name=f"{name}-0", category=category, image0=generated[0], image1=plain[1])
 
 
 def _generated(root: Path, folder: str, image: str) -> str:

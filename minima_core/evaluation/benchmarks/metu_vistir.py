@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from minima_core.config import Section
 from minima_core.errors import DataError, redo
 from minima_core.evaluation.benchmarks._files import read_lines
+from minima_core.evaluation.benchmarks._part import ScenePart
 from minima_core.evaluation.benchmarks._posed import PosedPair, read_index, relative_pose, truths
 from minima_core.evaluation.benchmarks.base import Benchmark, Lens, PairList, PairTruth, Task, as_matrix
 from minima_core.io.paths import inside
@@ -23,7 +23,7 @@ VISIBLE, THERMAL = 0, 1  # of the second axis
 class MetuVistir(Benchmark):
     """Pairs (visible, thermal): a category an index file, a group a condition of the weather."""
 
-    class Params(Section):
+    class Params(ScenePart):
         """Settings, ``benchmark.metu_vistir`` in params.yaml."""
 
         root: Path  # the folder that holds index/
@@ -41,11 +41,11 @@ class MetuVistir(Benchmark):
         return f"no {INDEX}/*.npz in {root}; `minima download metu_vistir --out {root}`, then {again}"
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - nothing to write
-        root = self.params.root
+        p, root = self.params, self.params.root
         pairs: list[PosedPair] = []
         lenses: dict[str, Lens] = {}
-        for name in _names(root):
-            read = list(_read(root / INDEX / f"{name}.npz"))
+        for name in p.of_scenes(_names(root), _scene):
+            read = p.some(list(_read(root / INDEX / f"{name}.npz")))
             pairs += [pair for pair, _ in read]
             lenses |= {image: lens for _, both in read for image, lens in both.items()}
         categories = list(dict.fromkeys(pair.category for pair in pairs))
@@ -64,7 +64,13 @@ class MetuVistir(Benchmark):
     @staticmethod
     def place(truth: PairTruth) -> str:
         """The scene, in whatever weather."""
-        return truth.category.partition("_scene")[2]
+        return _scene(truth.category)
+
+
+def _scene(name: str) -> str:
+    """Return the scene that an index file is about, as ``scene_1``; "" where its name does not say."""
+    _, named, number = name.partition("_scene")
+    return f"scene{number}" if named else ""
 
 
 def _names(root: Path) -> list[str]:

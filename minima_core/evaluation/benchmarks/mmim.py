@@ -11,7 +11,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from minima_core.config import Section
 from minima_core.errors import DataError, redo
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, PairTruth, Task, as_matrix
 from minima_core.geometry.homography import warp_homography
@@ -44,7 +43,7 @@ SHARED = ("Medical", "RemoteSensing/DepthOptical", "RemoteSensing/Infrared_Optic
 class Mmim(Benchmark):
     """Pairs (moving, fixed) with H from moving to fixed; nothing is copied, files are known by their sha256."""
 
-    class Params(Section):
+    class Params(Benchmark.Params):
         """Where the data are."""
 
         root: Path  # the folder Multimodal_Image_Matching_Datasets, or the one that holds it
@@ -76,7 +75,11 @@ class Mmim(Benchmark):
         missing = [c for g, names in GROUPS.items() for n in names if g != BESIDE and (c := f"{g}/{n}") not in found]
         if missing:
             logger.warning("mmim at %s lacks %s; averages are over the others", self.root, ", ".join(missing))
-        pairs = [pair for category in found for pair in read_category(self.root, category)]
+        pairs = [
+            read_pair(self.root, category, *files)
+            for category in found
+            for files in self.params.some(read_list(self.root, category))
+        ]
         groups = {group: [c for c in found if c.startswith(f"{group}/")] for group in GROUPS}
         return PairList(
             task=self.task,
@@ -106,11 +109,11 @@ def categories(root: Path) -> Iterator[str]:
                 yield f"{group}/{name}"
 
 
-def read_category(root: Path, category: str) -> Iterator[PairTruth]:
-    """Yield the pairs of one category, in the order of their group numbers.
+def read_list(root: Path, category: str) -> list[tuple[str, str, str]]:
+    """Return the mat file, fixed and moving image of each pair of a category, in the order of their group numbers.
 
     Raises:
-        DataError: naming the list, mat file or image that cannot be used.
+        DataError: naming the list if it is none.
     """
     path = root / category / LIST
     try:
@@ -120,12 +123,15 @@ def read_category(root: Path, category: str) -> Iterator[PairTruth]:
             raise ValueError("every group must name a mat file, a fixed and a moving image")
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(f"{path} is not a list of pairs ({error}); restore it from the database") from None
-    for _, _, (mat, fixed, moving) in entries:
-        yield read_pair(root, category, mat, fixed=fixed, moving=moving)
+    return [(mat, fixed, moving) for _, _, (mat, fixed, moving) in entries]
 
 
-def read_pair(root: Path, category: str, mat: str, *, fixed: str, moving: str) -> PairTruth:
-    """Return one pair: image 0 is the moving image, image 1 the fixed one."""
+def read_pair(root: Path, category: str, mat: str, fixed: str, moving: str) -> PairTruth:
+    """Return one pair: image 0 is the moving image, image 1 the fixed one.
+
+    Raises:
+        DataError: naming the mat file or image that cannot be used.
+    """
     mat, moving, fixed = (inside(name, root / category / LIST) for name in (mat, moving, fixed))
     H, expected = read_mat(root / category / mat)
     files = {"I_move": f"{category}/{moving}", "I_fix": f"{category}/{fixed}"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
@@ -39,9 +40,15 @@ class MmimWarped(Mmim):
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:
         real = super()._prepare(folder, scratch, workers)
         jobs = [
-            _Job(truth, number, self.params.seed, self.root, folder)
-            for truth in real.pairs
-            for number in range(self.params.warps)
+            job
+            for _, truths in groupby(real.pairs, key=lambda truth: truth.category)
+            for job in self.params.some(
+                [
+                    _Job(truth, number, self.params.seed, self.root, folder)
+                    for truth in truths
+                    for number in range(self.params.warps)
+                ]
+            )
         ]
         pairs = map_jobs(_make, jobs, workers=workers, what="warped pairs")
         floor = {

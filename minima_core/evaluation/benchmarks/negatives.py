@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any, ClassVar
 
-from minima_core.config import Section
+from pydantic import field_validator
+
 from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, PairTruth, Task, create_benchmark
 from minima_core.random import rng
@@ -20,12 +21,19 @@ class Negatives(Benchmark):
     Pairs of which nobody can tell what else shows their place are left out, as are those of a sensor with one place.
     """
 
-    class Params(Section):
-        """Settings, ``benchmark.negatives`` in params.yaml."""
+    class Params(Benchmark.Params):
+        """Settings, ``benchmark.negatives`` in params.yaml; ``subset`` is that of the other benchmark."""
 
         of: str  # a benchmark that tells places apart
-        settings: dict[str, Any]  # its own
+        settings: dict[str, Any]  # its own, but for subset
         seed: int
+
+        @field_validator("settings")
+        @classmethod
+        def _one_subset(cls, settings: dict[str, Any]) -> dict[str, Any]:
+            if "subset" in settings:
+                raise ValueError("subset belongs beside settings, not in them")
+            return settings
 
     licence: ClassVar[str] = "that of the benchmark its images are from"
     task: ClassVar[Task] = "overlap"
@@ -33,7 +41,11 @@ class Negatives(Benchmark):
 
     def __init__(self, params: Params, protocol: str) -> None:
         super().__init__(params, protocol)
-        self.source = create_benchmark(params.of, params.settings, protocol)
+        self.source = create_benchmark(params.of, {**params.settings, "subset": params.subset}, protocol)
+
+    def part(self) -> str:
+        """Return what part of the other benchmark there is, "" for the whole."""
+        return self.source.part()
 
     def absent(self) -> str:
         """Say what the other benchmark lacks."""

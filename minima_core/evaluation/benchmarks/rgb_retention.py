@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from minima_core.config import Section, digest
+from minima_core.config import digest
 from minima_core.data.datasets._frames import WANTED, find_sequences
 from minima_core.data.datasets.rgbd import Rgbd
 from minima_core.errors import redo
@@ -20,7 +20,7 @@ from minima_core.io.atomic import atomic_path
 class RgbRetention(Benchmark):
     """Pairs of the last frames of each sequence, which ``dataset.rgbd`` keeps out of training; each is a category."""
 
-    class Params(Section):
+    class Params(Benchmark.Params):
         """Settings, ``benchmark.rgb_retention`` in params.yaml."""
 
         root: Path  # one sequence, or folders that each hold one, as for dataset.rgbd
@@ -54,7 +54,7 @@ class RgbRetention(Benchmark):
         for scene in frames.scenes(raw):
             if scene.split != "val":
                 continue
-            for i, j in scene.pairs.tolist():
+            for i, j in p.some(scene.pairs.tolist()):
                 image0, image1 = (_copied(raw / scene.image[k], folder, scene.name) for k in (i, j))
                 name = f"{scene.name}/{Path(image0).stem}-{Path(image1).stem}"
                 T_0to1 = relative_pose(scene.T_w2c[i], scene.T_w2c[j])

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from minima_core.config import Section, digest
+from minima_core.config import digest
 from minima_core.data.datasets.synthetic import Synthetic
 from minima_core.data.index import Scene
 from minima_core.errors import ConfigError, DataError
@@ -38,7 +38,7 @@ class SyntheticSix(Benchmark):
     The modality is on side 1 and side 0 in turn. The headline averages the six; ``rgb`` shows what a model kept.
     """
 
-    class Params(Section):
+    class Params(Benchmark.Params):
         """Settings, ``benchmark.synthetic_six`` in params.yaml."""
 
         seed: int
@@ -78,12 +78,13 @@ class SyntheticSix(Benchmark):
         scenes = list(world.scenes(raw))
         if not any(len(scene.pairs) for scene in scenes):
             raise DataError(f"no pair of views overlaps by {p.overlap}; widen benchmark.synthetic_six.overlap")
-        jobs = list(_jobs(scenes, raw, folder, engines, p))
+        kept = _kept(scenes, p)
+        jobs = list(_jobs(scenes, kept, raw, folder, engines, p))
         missing = [job for job in jobs if not job.target.is_file()]
         map_jobs(_make, missing, workers=workers, what="benchmark images", done=len(jobs) - len(missing))
         write_text(folder / ATTRIBUTION, "\n".join(world.attribution()) + "\n")
         digests = {job.reference: file_sha256(job.target) for job in jobs}
-        pairs = [pair for modality in (RGB, *engines) for pair in _pairs(scenes, modality, engines, digests)]
+        pairs = [pair for modality in (RGB, *engines) for pair in _pairs(scenes, kept, modality, engines, digests)]
         shutil.rmtree(raw)
         return PairList(task=self.task, headline=sorted(engines), groups={}, pairs=pairs)
 
@@ -120,17 +121,31 @@ def _sides(k: int, modality: str) -> tuple[str, str]:
     return (RGB, modality) if k % 2 == 0 else (modality, RGB)
 
 
+def _kept(scenes: list[Scene], params: SyntheticSix.Params) -> list[list[int]]:
+    """Return by scene which of its pairs are kept: some of each direction."""
+    by_direction = [
+        (s, k) for first in (0, 1) for s, scene in enumerate(scenes) for k in range(first, len(scene.pairs), 2)
+    ]
+    kept = params.some(by_direction)
+    return [sorted(k for of, k in kept if of == s) for s in range(len(scenes))]
+
+
 def _jobs(
-    scenes: list[Scene], raw: Path, folder: Path, engines: dict[str, Engine], params: SyntheticSix.Params
+    scenes: list[Scene],
+    kept: list[list[int]],
+    raw: Path,
+    folder: Path,
+    engines: dict[str, Engine],
+    params: SyntheticSix.Params,
 ) -> Iterator[_Job]:
     """Yield a job for each image that a pair needs, by modality, so that a worker seldom changes its engine."""
     for modality in (RGB, *engines):
-        for scene in scenes:
+        for scene, chosen in zip(scenes, kept, strict=True):
             items = items_of(scene, raw)
             views = {
                 int(i)
-                for k, pair in enumerate(scene.pairs)
-                for i, m in zip(pair, _sides(k, modality), strict=True)
+                for k in chosen
+                for i, m in zip(scene.pairs[k], _sides(k, modality), strict=True)
                 if m == modality
             }
             for i in sorted(views):
@@ -152,11 +167,12 @@ def _make(job: _Job) -> None:
 
 
 def _pairs(
-    scenes: list[Scene], modality: str, engines: dict[str, Engine], digests: dict[str, str]
+    scenes: list[Scene], kept: list[list[int]], modality: str, engines: dict[str, Engine], digests: dict[str, str]
 ) -> Iterator[PairTruth]:
     """Yield the pairs of one category."""
-    for scene in scenes:
-        for k, (i, j) in enumerate(scene.pairs.tolist()):
+    for scene, chosen in zip(scenes, kept, strict=True):
+        for k in chosen:
+            i, j = scene.pairs[k].tolist()
             side0, side1 = _sides(k, modality)
             image0, image1 = _reference(scene, i, side0, engines), _reference(scene, j, side1, engines)
             yield PairTruth(

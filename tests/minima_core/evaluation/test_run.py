@@ -164,6 +164,21 @@ def test_a_root_without_data_is_an_error_not_a_skip(tmp_path):
         pass
 
 
+def test_a_part_is_named_in_its_scores_and_another_one_is_not_passed_off_as_it(benchmark_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("minima_core.evaluation.run.BENCHMARKS.get", lambda name: None)  # it is of no plugin
+    manifest = BenchmarkManifest.load(benchmark_folder)
+    assert evaluate(Oracle(), benchmark_folder, PROTOCOL, model="m", licence="MIT").title == "toy"
+    manifest.model_copy(update={"subset": "mini"}).save(benchmark_folder)
+    scores = evaluate(Oracle(), benchmark_folder, PROTOCOL, model="m", licence="MIT")
+    assert (scores.subset, scores.title) == ("mini", "toy (subset mini)")
+    for subset in ("mini", "full"):
+        with prepared_root("toy", benchmark_folder, "minima-v1", subset) as folder:
+            assert folder == benchmark_folder
+    refused = pytest.raises(DataError, match=r"is prepared as mini; .*benchmark\.toy\.subset")
+    with refused, prepared_root("toy", benchmark_folder, "minima-v1", "smoke"):
+        pass
+
+
 def test_the_published_resizing_floors_to_eight_and_scales_without_the_half_pixel():
     image = np.random.default_rng(0).integers(0, 255, (301, 500, 3)).astype(np.uint8)
     small, scale = resize_upstream(image, 640)

@@ -133,3 +133,11 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, argv, message):
     said = capsys.readouterr().err
     assert message in said and len(said.splitlines()) == 1
     assert not (tmp_path / "p.html").exists()
+
+
+def test_a_part_of_a_benchmark_is_marked_and_shares_no_table_with_the_whole(run):
+    whole = Scores.load(scores(run, "finetuned").parent)
+    part = whole.model_copy(update={"subset": "smoke", "data_digest": "d" * 64})
+    text = render_scores([Entry("a", whole), Entry("b", part)])
+    titles = re.findall(rf"<h3>({BENCHMARK}.*) by ", text)
+    assert titles == 2 * [BENCHMARK, f"{BENCHMARK} (subset smoke)"]  # of the tables, and of the charts

@@ -25,8 +25,8 @@ def real() -> Path:
     return REAL
 
 
-def prepare(root: Path, folder: Path):
-    return create_benchmark("mmim", {"root": str(root)}).prepare(folder, scratch=folder / "scratch")
+def prepare(root: Path, folder: Path, subset: str = "full"):
+    return create_benchmark("mmim", {"root": str(root), "subset": subset}).prepare(folder, scratch=folder / "scratch")
 
 
 @pytest.fixture
@@ -195,3 +195,19 @@ def test_a_partly_copied_root_uses_what_is_there(real, tmp_path, caplog):
     assert manifest.categories == {"RemoteSensing/Infrared_Optical": 2}
     assert "lacks" in caplog.text
     assert "Medical/Retina" in caplog.text
+
+
+def test_a_part_is_spread_over_each_category_and_reads_no_other_pair(toy, tmp_path):
+    folder = toy / "RemoteSensing/SAR_Optical"
+    files = {"group1": ["SO1.mat", "SO1a.png", "SO1b.png"]}
+    for k in (2, 3):
+        files[f"group{k}"] = [name.replace("1", str(k)) for name in files["group1"]]
+        for name in files["group1"]:
+            shutil.copy(folder / name, folder / name.replace("1", str(k)))
+    (folder / "list.json").write_text(json.dumps(files))
+    whole = prepare(toy, tmp_path / "whole")
+    (folder / "SO2.mat").write_bytes(b"damaged")
+    part = prepare(toy, tmp_path / "part", "smoke")
+    names = [[pair.name[-3:] for pair in PairList.load(tmp_path / name).pairs] for name in ("whole", "part")]
+    assert names == [["SO1", "SO2", "SO3"], ["SO1", "SO3"]]
+    assert (whole.subset, part.subset) == ("", "smoke") and whole.data_digest != part.data_digest

@@ -9,7 +9,7 @@ import scipy.io
 import torch
 
 from minima_core.errors import DataError
-from minima_core.evaluation.benchmarks.base import PairList, Prepared, create_benchmark
+from minima_core.evaluation.benchmarks.base import Benchmark, PairList, Prepared, create_benchmark
 from minima_core.evaluation.benchmarks.mmim_warped import warp
 from minima_core.geometry.homography import warp_homography
 from minima_core.io.images import write_image
@@ -38,14 +38,14 @@ def toy(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def prepare(root: Path, folder: Path, **change: int):
-    settings = {"root": str(root), "warps": 5, "seed": 3, **change}
+def prepare(root: Path, folder: Path, **change: int | str):
+    settings = {"root": str(root), "subset": "full", "warps": 5, "seed": 3, **change}
     return create_benchmark("mmim_warped", settings).prepare(folder, scratch=folder / "scratch")
 
 
 def test_the_ground_truth_carries_the_disc_of_the_warped_image_to_the_fixed_one(toy, tmp_path):
     manifest = prepare(toy, tmp_path / "out")
-    pairs = list(create_benchmark("mmim_warped", {"root": ".", "warps": 1, "seed": 0}).pairs(tmp_path / "out"))
+    pairs = list(Benchmark.pairs(tmp_path / "out"))
     assert manifest.categories == {CATEGORY: 5} and len({pair.name for pair in pairs}) == 5
     places = []
     for pair in pairs:
@@ -100,7 +100,7 @@ def test_negatives_of_real_pairs_stay_within_a_category_and_leave_out_what_may_s
         put(toy, "Medical/Retina", stem)
         put(toy, "RemoteSensing/DepthOptical", stem)
     for of, more, copies in (("mmim", {}, 1), ("mmim_warped", {"warps": 3, "seed": 3}, 3)):
-        settings = {"of": of, "settings": {"root": str(toy), **more}, "seed": 0}
+        settings = {"subset": "full", "of": of, "settings": {"root": str(toy), **more}, "seed": 0}
         create_benchmark("negatives", settings).prepare(tmp_path / of, scratch=tmp_path / "scratch")
         listed = PairList.load(tmp_path / of)
         assert (
@@ -118,7 +118,7 @@ def test_negatives_of_real_pairs_stay_within_a_category_and_leave_out_what_may_s
 
 
 def test_negatives_leave_out_a_category_with_one_place_and_need_one_with_two(toy, tmp_path, caplog):
-    settings = {"of": "mmim_warped", "settings": {"root": str(toy), "warps": 2, "seed": 3}, "seed": 0}
+    settings = {"subset": "full", "of": "mmim_warped", "settings": {"root": str(toy), "warps": 2, "seed": 3}, "seed": 0}
     with pytest.raises(DataError, match="need a second place"):
         create_benchmark("negatives", settings).prepare(tmp_path / "one", scratch=tmp_path / "scratch")
     for stem in ("M01", "M02"):
@@ -127,3 +127,17 @@ def test_negatives_leave_out_a_category_with_one_place_and_need_one_with_two(toy
     listed = PairList.load(tmp_path / "two")
     assert {pair.category for pair in listed.pairs} == {"RemoteSensing/Map_Optical"} == set(listed.headline)
     assert "leave out images/RemoteSensing/SAR_Optical" in caplog.text
+
+
+def test_a_part_is_of_warped_pairs_each_of_another_photograph(toy, tmp_path):
+    put(toy, CATEGORY, "SO2")
+    put(toy, "RemoteSensing/Map_Optical", "M01")
+    prepare(toy, tmp_path / "whole")
+    assert prepare(toy, tmp_path / "part", subset="smoke").categories == {
+        CATEGORY: 2,
+        "RemoteSensing/Map_Optical": 2,
+    }
+    pairs = PairList.load(tmp_path / "part").pairs
+    assert [pair.name.rpartition("/")[2] for pair in pairs] == ["SO1-0", "SO2-4", "M01-0", "M01-4"]
+    assert [pair for pair in PairList.load(tmp_path / "whole").pairs if pair in pairs] == pairs
+    assert len(list((tmp_path / "part/images").rglob("*-moving.png"))) == 4

@@ -14,7 +14,14 @@ import torch
 from minima_core.acquire.sources import fetch_source
 from minima_core.errors import ConfigError, DataError
 from minima_core.evaluation.benchmarks._megadepth import LIST, PARTS
-from minima_core.evaluation.benchmarks.base import BENCHMARKS, PairList, Prepared, create_benchmark
+from minima_core.evaluation.benchmarks.base import (
+    BENCHMARKS,
+    Benchmark,
+    PairList,
+    PairTruth,
+    Prepared,
+    create_benchmark,
+)
 from minima_core.evaluation.benchmarks.diode_depth import DiodeDepth
 from minima_core.evaluation.benchmarks.diode_normal import DiodeNormal
 from minima_core.evaluation.metrics import epipolar_errors
@@ -32,7 +39,14 @@ SIZE = (48, 32)
 
 def prepare(name: str, folder: Path, **settings):
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
-    return create_benchmark(name, settings).prepare(folder, scratch=folder.parent / "scratch")
+    return benchmark(name, **settings).prepare(folder, scratch=folder.parent / "scratch")
+
+
+def benchmark(name: str, protocol: str = "minima-v1", **settings) -> Benchmark:
+    """Return a benchmark of all its pairs, unless ``settings`` ask for a part."""
+    part = {"subset": "full", "scenes": []}
+    whole = {key: value for key, value in part.items() if key in BENCHMARKS.get(name).Params.model_fields}
+    return create_benchmark(name, whole | settings, protocol)
 
 
 def noise(path: Path, seed: int = 0, size: tuple[int, int] = SIZE) -> Path:
@@ -291,8 +305,8 @@ def test_the_second_image_of_diode_is_warped_as_the_path_of_the_first_says(diode
 
 def test_a_strict_protocol_draws_homographies_by_names_and_the_two_do_not_mix(diode, tmp_path):
     for protocol, folder in (("minima-v1", "published"), ("strict-v1", "strict"), ("strict-v1", "again")):
-        benchmark = create_benchmark("diode_depth", {"root": str(diode)}, protocol)
-        benchmark.prepare(tmp_path / folder, scratch=tmp_path / "scratch")
+        made = benchmark("diode_depth", protocol, root=str(diode))
+        made.prepare(tmp_path / folder, scratch=tmp_path / "scratch")
     published, strict, again = (Prepared(tmp_path / folder) for folder in ("published", "strict", "again"))
     assert strict.manifest.data_digest == again.manifest.data_digest != published.manifest.data_digest
     for one, other in zip(published.list.pairs, strict.list.pairs, strict=True):
@@ -342,9 +356,7 @@ def test_the_first_image_of_dsec_is_warped_and_frames_without_events_are_left_ou
     (root / "event_list.txt").write_text("thun_01_a/images/000345.png\nthun_01_a/images/000346.png\n")
     assert prepare("dsec", tmp_path / "out", root=root).categories == {"rgb-event": 1, "event-rgb": 1}
     assert "1 of the 2 frames" in caplog.text
-    for pair, kind in zip(
-        create_benchmark("dsec", {"root": "."}).pairs(tmp_path / "out"), ("images", "events"), strict=True
-    ):
+    for pair, kind in zip(Benchmark.pairs(tmp_path / "out"), ("images", "events"), strict=True):
         H = published_homography((640, 480), f"./data/DSEC/thun_01_a/{kind}/000345.png")
         assert torch.allclose(torch.linalg.inv(pair.H_0to1), torch.from_numpy(H), atol=1e-4)
         carried = warp_homography(pair.H_0to1, centre(pair.image0.mean(0) > 0.8)[None])[0]
@@ -354,20 +366,25 @@ def test_the_first_image_of_dsec_is_warped_and_frames_without_events_are_left_ou
         prepare("dsec", tmp_path / "out", root=root)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png"])  # plain folders, and 7-Scenes
-def test_retention_is_measured_on_the_last_frames_of_a_sequence(tmp_path, suffix):
-    root = tmp_path / "frames"
+def frames(root: Path, suffix: str = "jpg", count: int = 8) -> Path:
+    """Write frames of a wall, seen by a camera that moves along it."""
     root.mkdir()
     (root / "camera-intrinsics.txt").write_text("60 0 31.5\n0 60 23.5\n0 0 1\n")
-    for k in range(8):
+    for k in range(count):
         stem = root / f"frame-{k:06d}"
         noise(Path(f"{stem}.color.{suffix}"), k, (64, 48))
         cv2.imwrite(f"{stem}.depth.png", np.full((48, 64), 2000, np.uint16))
         np.savetxt(f"{stem}.pose.txt", np.linalg.inv(pose(0.05 * k)))
+    return root
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])  # plain folders, and 7-Scenes
+def test_retention_is_measured_on_the_last_frames_of_a_sequence(tmp_path, suffix):
+    root = frames(tmp_path / "frames", suffix)
     settings = {"share": 0.5, "overlap": [0.1, 1.0], "pairs": 6, "seed": 0}
     manifest = prepare("rgb_retention", tmp_path / "out", root=root, **settings)
     assert manifest.categories == {"rgbd-val": 6}
-    for pair in create_benchmark("rgb_retention", {"root": ".", **settings}).pairs(tmp_path / "out"):
+    for pair in Benchmark.pairs(tmp_path / "out"):
         kpts0 = torch.tensor([[20.0, 10], [40, 30]])
         shift = 60 * float(pair.T_0to1[0, 3]) / 2.0  # the wall is 2 m away
         errors = epipolar_errors(kpts0, kpts0 + torch.tensor([shift, 0]), pair.T_0to1, pair.K0, pair.K1)
@@ -386,16 +403,16 @@ def test_retention_is_measured_on_the_last_frames_of_a_sequence(tmp_path, suffix
     ids=["7-Scenes", "TUM", "ScanNet"],
 )
 def test_retention_finds_the_sequences_that_the_data_set_rgbd_finds(tmp_path, files):
-    benchmark = create_benchmark("rgb_retention", {"root": str(tmp_path), **FOLDERS["rgb_retention"]})
-    assert "TUM's rgb.txt" in benchmark.absent()
+    retention = benchmark("rgb_retention", root=str(tmp_path), **FOLDERS["rgb_retention"])
+    assert "TUM's rgb.txt" in retention.absent()
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
-    assert benchmark.absent() == ""
+    assert retention.absent() == ""
 
 
 def test_negatives_take_the_second_image_from_another_place_and_have_no_truth(megadepth, tmp_path):
-    settings = {key: str(value) for key, value in megadepth.items()} | {"modalities": ["infrared"]}
+    settings = {key: str(value) for key, value in megadepth.items()} | {"modalities": ["infrared"], "scenes": []}
     manifest = prepare("negatives", tmp_path / "out", of="megadepth_1500_syn", settings=settings, seed=0)
     listed = PairList.load(tmp_path / "out")
     assert (manifest.pairs, listed.task) == (16, "overlap")
@@ -412,16 +429,108 @@ def test_negatives_take_the_second_image_from_another_place_and_have_no_truth(me
 
 def test_negatives_need_two_places_and_a_benchmark_that_tells_them_apart(megadepth, tmp_path):
     (megadepth["index"] / f"{PARTS[1]}.npz").unlink()
-    settings = {key: str(value) for key, value in plain(megadepth).items()}
+    settings = {key: str(value) for key, value in plain(megadepth).items()} | {"scenes": []}
     with pytest.raises(DataError, match="need a second place"):
         prepare("negatives", tmp_path / "out", of="megadepth_1500", settings=settings, seed=0)
     with pytest.raises(ConfigError, match="does not say which pairs"):
-        create_benchmark("dsec", {"root": "."}).place(PairList.load(unrelated(tmp_path, megadepth)).pairs[0])
+        benchmark("dsec", root=".").place(PairList.load(unrelated(tmp_path, megadepth)).pairs[0])
 
 
 def unrelated(tmp_path: Path, megadepth: dict[str, Path]) -> Path:
     prepare("megadepth_1500", tmp_path / "plain", **plain(megadepth))
     return tmp_path / "plain"
+
+
+def check_part(tmp_path: Path, name: str, subset: str = "smoke", **settings) -> list[PairTruth]:
+    """Check that a part holds pairs of the whole, two of each category, and can be told from it; return its pairs."""
+    whole = prepare(name, tmp_path / "whole", **settings)
+    part = prepare(name, tmp_path / subset, subset=subset, **settings)
+    pairs = PairList.load(tmp_path / subset).pairs
+    assert part.categories == dict.fromkeys(whole.categories, 2) and max(whole.categories.values()) > 2
+    assert [pair for pair in PairList.load(tmp_path / "whole").pairs if pair in pairs] == pairs
+    assert (whole.subset, part.subset) == ("", subset) and whole.data_digest != part.data_digest
+    Prepared(tmp_path / subset)  # its list belongs to its manifest
+    return pairs
+
+
+ALL = [(1, 2), (3, 1), (2, 3), (2, 1), (1, 3)]  # pairs of three photographs
+
+
+def test_a_part_of_megadepth_has_the_first_and_the_last_pair_of_each_list(megadepth, tmp_path):
+    for scene, part in (("0022", PARTS[0]), ("0015", PARTS[1])):
+        megadepth_part(megadepth["index"] / f"{part}.npz", scene, ALL)
+    pairs = check_part(tmp_path, "megadepth_1500", **plain(megadepth))
+    assert [pair.name.rpartition("/")[2] for pair in pairs] == 2 * ["1_o-2_o", "1_o-3_o"]
+
+
+def test_a_part_of_generated_pairs_has_both_directions(megadepth, tmp_path):
+    pairs = check_part(tmp_path, "megadepth_1500_syn", **megadepth, modalities=["infrared"])
+    assert ["infrared" in pair.image0 for pair in pairs] == 2 * [False, True]
+
+
+def test_scenes_of_megadepth_are_chosen_by_name_and_named_in_the_manifest(megadepth, tmp_path):
+    manifest = prepare("megadepth_1500", tmp_path / "out", **plain(megadepth), scenes=["0015"])
+    assert (manifest.categories, manifest.subset) == ({"0015_0.1_0.3": 2}, "scenes 0015")
+    assert PairList.load(tmp_path / "out").headline == ["0015_0.1_0.3"]
+    with pytest.raises(ConfigError, match=r"'0016' is not in the data.*did you mean '0015'"):
+        prepare("megadepth_1500", tmp_path / "out", **plain(megadepth), scenes=["0016"])
+
+
+def test_a_part_of_vistir_holds_the_lenses_of_its_images_alone(tmp_path):
+    root = vistir(tmp_path / "vistir")
+    for path in (root / "index/scene_info_test").iterdir():  # only the middle pair has the second visible one
+        np.savez(path, **dict(np.load(path)) | {"pair_infos": np.array([[0, 0], [1, 1], [0, 1]])})
+    pairs = check_part(tmp_path, "metu_vistir", root=root)
+    used = {image for pair in pairs for image in (pair.image0, pair.image1)}
+    assert set(PairList.load(tmp_path / "smoke").lenses) == used
+    one = prepare("metu_vistir", tmp_path / "one", root=root, scenes=["scene_2"])
+    assert (list(one.categories), one.subset) == ([CONDITIONS[1]], "scenes scene_2")
+
+
+def test_what_a_part_of_diode_leaves_out_is_neither_asked_for_nor_warped(diode, tmp_path):
+    stem = diode / "val/outdoor" / STEM
+    later = stem.parents[2] / "scene_00023/scan_00200"
+    later.mkdir(parents=True)
+    for name in ("one", "two"):
+        for file in stem.parent.iterdir():
+            (later / file.name.replace(stem.name, name)).write_bytes(file.read_bytes())
+    pairs = check_part(tmp_path, "diode_depth", root=diode)
+    assert [pair.name.rpartition("/")[2] for pair in pairs] == [stem.name, stem.name, "two", "two"]
+    assert len(list((tmp_path / "smoke").rglob("*.png"))) == 8
+    (later / "one_depth.npy").unlink()
+    assert prepare("diode_depth", tmp_path / "again", root=diode, subset="smoke").pairs == 4
+    one = prepare("diode_depth", tmp_path / "scene", root=diode, scenes=["scene_00022"])
+    assert (one.pairs, one.subset) == (2, "scenes scene_00022")
+
+
+def test_a_part_of_dsec_is_spread_over_its_list(diode, tmp_path):
+    root, disc = tmp_path / "DSEC", diode / f"val/outdoor/{STEM}.png"
+    for kind in ("images", "events"):
+        (root / f"thun_01_a/{kind}").mkdir(parents=True)
+        for k in range(4):
+            (root / f"thun_01_a/{kind}/{k}.png").write_bytes(disc.read_bytes())
+    (root / "event_list.txt").write_text("\n".join(f"thun_01_a/images/{k}.png" for k in range(4)))
+    pairs = check_part(tmp_path, "dsec", root=root)
+    assert [pair.name[-1] for pair in pairs] == ["0", "0", "3", "3"]
+
+
+def test_a_part_of_retention_copies_the_frames_of_its_pairs_alone(tmp_path):
+    settings = {"share": 0.5, "overlap": [0.1, 1.0], "pairs": 20, "seed": 0}
+    pairs = check_part(tmp_path, "rgb_retention", root=frames(tmp_path / "frames", count=16), **settings)
+    copied = [{path.name for path in (tmp_path / name).rglob("*.jpg")} for name in ("whole", "smoke")]
+    assert copied[1] == {Path(image).name for pair in pairs for image in (pair.image0, pair.image1)} < copied[0]
+
+
+def test_a_part_of_negatives_is_a_part_of_the_other_benchmark(megadepth, tmp_path):
+    for scene, part in (("0022", PARTS[0]), ("0015", PARTS[1])):
+        megadepth_part(megadepth["index"] / f"{part}.npz", scene, ALL)
+    settings = {key: str(value) for key, value in plain(megadepth).items()} | {"scenes": []}
+    manifest = prepare("negatives", tmp_path / "out", subset="smoke", of="megadepth_1500", settings=settings, seed=0)
+    assert (manifest.subset, set(manifest.categories.values())) == ("smoke", {4})
+    related = Counter((pair.category, pair.related) for pair in PairList.load(tmp_path / "out").pairs)
+    assert set(related.values()) == {2} and len(related) == 4
+    with pytest.raises(ConfigError, match="subset belongs beside settings"):
+        benchmark("negatives", of="megadepth_1500", settings=settings | {"subset": "smoke"}, seed=0)
 
 
 FOLDERS = {
@@ -450,18 +559,18 @@ def test_diode_without_normals_is_skipped_for_normals_alone(diode, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "name", "files"),
+    ("plugin", "name", "files"),
     [
         ("metu_vistir", "metu_vistir", ["index/scene_info_test/cloudy_cloudy_scene_1.npz"]),
         ("dsec", "dsec_subset", ["event_list.txt", "a/images/0.png", "a/events/0.png"]),
     ],
 )
-def test_what_download_takes_for_whole_the_benchmark_finds(tmp_path, benchmark, name, files):
+def test_what_download_takes_for_whole_the_benchmark_finds(tmp_path, plugin, name, files):
     for folder in ("deeper", "."):
         for file in files:
             (tmp_path / folder / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / folder / file).touch()
-        found = not create_benchmark(benchmark, {"root": str(tmp_path)}).absent()
+        found = not benchmark(plugin, root=str(tmp_path)).absent()
         assert found == (folder == ".")
         with nullcontext() if found else pytest.raises(DataError, match="into"):
             fetch_source(name, tmp_path)

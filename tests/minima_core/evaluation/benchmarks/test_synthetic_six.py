@@ -15,6 +15,7 @@ from minima_core.evaluation.metrics import epipolar_errors
 from minima_core.synthesis.base import MODALITIES
 
 SETTINGS = {
+    "subset": "full",
     "seed": 3,
     "scenes": 1,
     "views": 4,
@@ -115,3 +116,14 @@ def test_views_without_the_overlap_asked_for_are_an_error(tmp_path):
     impossible = {**SETTINGS, "overlap": [0.9999, 1.0], "views": 2, "size": [64, 48]}
     with pytest.raises(DataError, match="no pair of views"):
         create_benchmark("synthetic_six", impossible).prepare(tmp_path / "b", scratch=tmp_path / "scratch")
+
+
+def test_a_part_has_both_directions_and_makes_no_image_of_what_it_leaves_out(prepared, tmp_path):
+    part = create_benchmark("synthetic_six", {**SETTINGS, "subset": "smoke"})
+    manifest = part.prepare(tmp_path / "b", scratch=tmp_path / "scratch")
+    pairs = PairList.load(tmp_path / "b").pairs
+    assert manifest.subset == "smoke" and set(manifest.categories.values()) == {2}
+    assert [pair for pair in PairList.load(prepared).pairs if pair in pairs] == pairs
+    assert {pair.image0.split("/")[1] for pair in pairs if pair.category == "event"} == {"rgb", "event"}
+    there = {str(path.relative_to(tmp_path / "b")) for path in (tmp_path / "b").glob("images/*/*/*")}
+    assert there == {image for pair in pairs for image in (pair.image0, pair.image1)}
