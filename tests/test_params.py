@@ -10,6 +10,7 @@ from flows.promotion import Promotion
 from minima_core.checks.rules import Params as Validation
 from minima_core.config import checked, load_params, lookup
 from minima_core.data.datasets.base import DATASETS
+from minima_core.data.importers.base import IMPORTERS
 from minima_core.evaluation.benchmarks.base import BENCHMARKS
 from minima_core.evaluation.protocol import Evaluation, get_protocol
 from minima_core.matchers.base import MATCHERS
@@ -93,6 +94,13 @@ def test_what_is_listed_has_settings():
     assert set(PARAMS["benchmarks"]) <= set(PARAMS["benchmark"]) == set(PARAMS["evaluation"])
     assert set(PARAMS["promotion"]["benchmarks"]) <= set(PARAMS["benchmarks"])
     assert PARAMS["dataset"]["name"] in PARAMS["dataset"]
+
+
+@pytest.mark.parametrize("name", PARAMS["validation"]["suites"])
+def test_a_suite_is_of_a_data_set_and_differs_from_the_common_one(name):
+    common = Validation.model_validate(PARAMS["validation"])
+    assert name in {*DATASETS.names(), *IMPORTERS.names()}
+    assert common.suite(name) != common
 
 
 def test_nothing_is_left_over():

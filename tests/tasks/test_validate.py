@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import ExifTags, Image
-from plane_world import PlaneWorld
+from plane_world import STEP, PlaneWorld
 from tiny_world import MODALITIES, SCENES, VIEWS, H, W, World, render
 
 from minima_core.data.index import index_digest, read_scene
@@ -402,3 +402,81 @@ def test_a_suite_holds_what_is_other_for_a_data_set(world):
     run(world, [], suites={"tiny": {"depth_coverage": 0.01, "bands": {"rgb": {"std": [1, 127]}}}})
     with pytest.raises(ConfigError, match=r"validation\.suites\.tiny\.depth_cover"):
         run(world, [], suites={"tiny": {"depth_cover": 0.01}})
+
+
+PRESENT = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text())["validation"]
+
+
+def refused_as(world: World, dataset: str, text: str) -> None:
+    """Check that the settings in use let the world through, but not under the name of ``dataset``."""
+    run(world, [], **PRESENT)
+    manifest = SceneManifest.load(world.index)
+    manifest.model_copy(update={"dataset": dataset}).save(world.index)
+    with pytest.raises(DataError, match=text):
+        run(world, [], **PRESENT)
+
+
+def named(world: World, dataset: str) -> None:
+    """Check that a sound world passes under the name of ``dataset``, and give it back its own."""
+    manifest = SceneManifest.load(world.index)
+    manifest.model_copy(update={"dataset": dataset}).save(world.index)
+    run(world, [], **PRESENT)
+    manifest.save(world.index)
+
+
+def test_a_rendered_pose_must_be_rigid_to_the_last_bits(world):
+    named(world, "synthetic")
+    poses = read_scene(world.index, "court").T_w2c
+    poses[1, :3, :3] *= 1 + 1e-5
+    world.change("court", T_w2c=poses)
+    refused_as(world, "synthetic", r"poses are finite and orthonormal; 1 of 12 break it: court/001")
+
+
+def test_rendered_depth_must_be_known_on_most_of_an_image(world):
+    depth = world.pictures["court/001"][1].copy()
+    depth[: H // 2] = 0
+    write_depth(world.raw / "court/dense0/depths/001.h5", depth)
+    refused_as(world, "synthetic", r"depth is known on at least 60%.*court/001")
+
+
+def test_a_rendered_image_is_neither_flat_nor_burnt_out(world):
+    image = world.pictures["court/001"][0].copy()
+    image[: H // 3] = 255
+    write_image(world.raw / "court/dense0/imgs/001.png", image)
+    refused_as(world, "synthetic", r"saturated pixels of rgb images is within 0 to 0\.05.*court/001")
+
+
+def test_poses_of_a_third_of_the_pairs_may_not_be_wrong_where_they_are_rendered(wall):
+    named(wall, "synthetic")
+    a = np.deg2rad(15)
+    poses = read_scene(wall.index, "court").T_w2c
+    poses[1::2, 1:3, 1:3] = [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
+    wall.change("court", T_w2c=poses)
+    refused_as(wall, "synthetic", r"at least 20% of the matches.*3 of 9 break it: court/000 - court/001")
+
+
+def test_of_posed_frames_more_pairs_are_matched(wall):
+    pairs = np.array([[i, j] for i in range(VIEWS) for j in range(VIEWS) if i != j])
+    for scene in SCENES:
+        wall.change(scene, pairs=pairs, overlap=np.full(len(pairs), 0.6))
+    matched = []
+    for dataset in ("tiny", "rgbd"):
+        manifest = SceneManifest.load(wall.index)
+        manifest.model_copy(update={"dataset": dataset}).save(wall.index)
+        run(wall, [], **PRESENT)
+        findings = json.loads(Path("certificate", FINDINGS).read_text())
+        matched += [row["checked"] for row in findings if "matches of a pair" in row["rule"]]
+    assert matched == [3 * 4, 3 * len(pairs)]
+
+
+@pytest.mark.parametrize("dataset", ["photos", "commons"])
+def test_homographies_of_two_pairs_in_nine_may_not_be_wrong(wall, dataset):
+    H_0to1 = np.tile(np.eye(3), (VIEWS - 1, 1, 1))
+    H_0to1[:, 0, 2] = STEP
+    for scene in SCENES:
+        wall.change(scene, H_0to1=H_0to1, depth=[""] * VIEWS)
+    named(wall, dataset)
+    wrong = H_0to1.copy()
+    wrong[:2, 0, 2] += 20
+    wall.change("court", H_0to1=wrong)
+    refused_as(wall, dataset, r"at least 50% of the matches.*2 of 9 break it: court/000 - court/001")
