@@ -73,10 +73,10 @@ def _benchmark(root: Path) -> list[PairTruth]:
                     size0=(W, H), size1=(W, H), H_0to1=as_matrix(H_0TO1),
                 )
             )  # fmt: skip
-    pairs = PairList(task="homography", headline=MODALITIES, groups={}, pairs=truths)
+    pairs = PairList(task="homography", protocol="", headline=MODALITIES, groups={}, pairs=truths)
     pairs.save(folder)
     pairs.manifest(BENCHMARK, "CC0-1.0").save(folder)
-    empty = PairList(task="homography", headline=[], groups={}, pairs=[])
+    empty = PairList(task="homography", protocol="", headline=[], groups={}, pairs=[])
     empty.save(root / "data/benchmarks" / ABSENT)
     skipped = "no data at ../mmim; bring it there"
     BenchmarkManifest(benchmark=ABSENT, licence="unknown", pairs=0, skipped=skipped).save(

@@ -75,7 +75,7 @@ def both_orders(
         for category, images in zip(categories, ((first, second), (second, first)), strict=True)
     ]
     pairs = map_jobs(_make, jobs, workers=workers, what=f"pairs of {what}")
-    return PairList(task="homography", headline=list(categories), groups={}, pairs=pairs, protocol=protocol)
+    return PairList(task="homography", protocol=protocol, headline=list(categories), groups={}, pairs=pairs)
 
 
 def _make(job: _Job) -> PairTruth:

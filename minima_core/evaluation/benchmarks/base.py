@@ -104,9 +104,10 @@ class PairList(Record):
     """All pairs of a prepared benchmark (``pairs.json``) and how its categories are summed up."""
 
     FILE: ClassVar[str] = "pairs.json"
-    REMEDY: ClassVar[str] = "prepare the benchmark with `dvc repro fetch_benchmark`"
+    REMEDY: ClassVar[str] = "fetch the benchmark again with `dvc repro fetch_benchmark`"
     version: Literal[1] = 1
     task: Task
+    protocol: str  # that these homographies were drawn for; empty: the pairs are the same by all
     root: str = ""  # where the images lie; empty: in this folder
     headline: list[str]  # categories that the benchmark's own figure averages
     groups: dict[str, list[str]]  # further averages, reported beside the categories
@@ -114,7 +115,6 @@ class PairList(Record):
     lenses: dict[str, Lens] = Field(default_factory=dict)  # of images that are undistorted when they are read
     # by pair, how far in pixels the truth is from landmarks that people set
     floor: dict[str, float] = Field(default_factory=dict)
-    protocol: str = ""  # that these homographies were drawn for; empty: the pairs are the same by all
 
     def digest(self) -> str:
         """Return the sha256 of what is matched and how it is scored, wherever the images lie."""
@@ -221,7 +221,7 @@ class Benchmark(ABC):
         reason = self.absent()
         if reason:
             logger.warning("%s is skipped: %s", name, reason)
-            pairs = PairList(task=self.task, headline=[], groups={}, pairs=[])
+            pairs = PairList(task=self.task, protocol="", headline=[], groups={}, pairs=[])
             manifest = BenchmarkManifest(benchmark=name, licence=self.licence, pairs=0, skipped=reason)
         else:
             pairs = self._prepare(folder, scratch, workers)
@@ -281,8 +281,8 @@ def as_matrix(values: np.ndarray) -> Matrix:
 BENCHMARKS: Plugins[Benchmark] = Plugins("minima_core.evaluation.benchmarks", Benchmark, "benchmark")  # type: ignore[type-abstract]
 
 
-def create_benchmark(name: str, settings: Any, protocol: str = "minima-v1") -> Benchmark:
-    """Return a benchmark plugin by name with its settings checked, for a protocol.
+def create_benchmark(name: str, settings: Any, protocol: str) -> Benchmark:
+    """Return a benchmark plugin by name with its settings checked, for the protocol whose pairs it is to draw.
 
     Raises:
         ConfigError: for an unknown name or setting.

@@ -31,6 +31,7 @@ class MegaDepth1500(Benchmark):
         pairs = [pair for part in parts for pair in p.some(list(_megadepth.read_part(p.index, part)))]
         return PairList(
             task=self.task,
+            protocol="",
             root=str(root),
             headline=parts,
             groups={},

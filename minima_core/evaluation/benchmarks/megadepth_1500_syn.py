@@ -55,6 +55,7 @@ class MegaDepth1500Syn(Benchmark):
         groups = {name: [f"{name}/{part}" for part in parts] for name in self.params.modalities}
         return PairList(
             task=self.task,
+            protocol="",
             root=str(above),
             headline=[category for group in groups.values() for category in group],
             groups=groups,

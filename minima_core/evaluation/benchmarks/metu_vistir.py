@@ -54,6 +54,7 @@ class MetuVistir(Benchmark):
             groups.setdefault(category.partition("_scene")[0], []).append(category)
         return PairList(
             task=self.task,
+            protocol="",
             root=str(root),
             headline=categories,
             groups=groups,

@@ -83,6 +83,7 @@ class Mmim(Benchmark):
         groups = {group: [c for c in found if c.startswith(f"{group}/")] for group in GROUPS}
         return PairList(
             task=self.task,
+            protocol="",
             root=str(self.root),
             headline=[c for c in found if not c.startswith(BESIDE)],
             groups={group: names for group, names in groups.items() if names},

@@ -62,6 +62,7 @@ class RgbRetention(Benchmark):
         shutil.rmtree(raw)
         return PairList(
             task=self.task,
+            protocol="",
             headline=sorted({pair.category for pair in pairs}),
             groups={},
             pairs=truths(folder, pairs, workers=workers, what="rgb_retention"),

@@ -86,7 +86,7 @@ class SyntheticSix(Benchmark):
         digests = {job.reference: file_sha256(job.target) for job in jobs}
         pairs = [pair for modality in (RGB, *engines) for pair in _pairs(scenes, kept, modality, engines, digests)]
         shutil.rmtree(raw)
-        return PairList(task=self.task, headline=sorted(engines), groups={}, pairs=pairs)
+        return PairList(task=self.task, protocol="", headline=sorted(engines), groups={}, pairs=pairs)
 
     @staticmethod
     def place(truth: PairTruth) -> str:

@@ -37,7 +37,9 @@ def benchmark_folder(tmp_path: Path) -> Path:
                 H_0to1=as_matrix(H.numpy()),
             )
         )
-    listed = PairList(task="homography", headline=["left"], groups={"both": ["left", "right"]}, pairs=pairs)
+    listed = PairList(
+        task="homography", protocol="", headline=["left"], groups={"both": ["left", "right"]}, pairs=pairs
+    )
     listed.save(folder)
     listed.manifest("toy", "CC0-1.0").save(folder)
     return folder

@@ -140,7 +140,7 @@ def test_an_image_that_went_is_named(benchmark_folder, tmp_path):
 
 
 def test_a_skipped_benchmark_gives_empty_predictions_and_scores(tmp_path):
-    PairList(task="pose", headline=[], groups={}, pairs=[]).save(tmp_path / "b")
+    PairList(task="pose", protocol="", headline=[], groups={}, pairs=[]).save(tmp_path / "b")
     BenchmarkManifest(benchmark="toy", licence="", pairs=0, skipped="no data; bring them").save(tmp_path / "b")
     run(Oracle(), tmp_path / "b", tmp_path / "out")
     scores = score_predictions(tmp_path / "out", tmp_path / "b", PROTOCOL)

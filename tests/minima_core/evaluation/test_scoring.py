@@ -147,7 +147,7 @@ def test_unrelated_pairs_are_scored_by_inliers_and_have_no_error():
     together, apart = truth("together", H_0to1=as_matrix(H.numpy())), truth("apart")
     noise = torch.from_numpy(rng(0, "noise").uniform([0, 0], SIZE, (2, 30, 2))).float()
     matches = [exact(H), Matches(noise[0], noise[1], torch.full((30,), 0.1))]
-    listed = PairList(task="overlap", headline=[], groups={}, pairs=[together, apart])
+    listed = PairList(task="overlap", protocol="", headline=[], groups={}, pairs=[together, apart])
     rows = score_pairs(listed.pairs, matches, PROTOCOL, workers=1, what="")
     assert rows[0].inliers == 30 and rows[0].error < 1e-3 and rows[0].confidence == pytest.approx(15)
     assert rows[1].inliers < 15 and rows[1].error is None
@@ -182,7 +182,9 @@ def test_protocols_of_benchmarks_are_what_their_scripts_say():
 
 def test_the_mean_of_groups_gives_each_group_the_same_weight(benchmark_folder):
     pairs = [truth(f"{c}{k}", c, H_0to1=as_matrix(H.numpy())) for c in "abc" for k in range(2)]
-    listed = PairList(task="homography", headline=[], groups={"one": ["a"], "two": ["b", "c"]}, pairs=pairs)
+    listed = PairList(
+        task="homography", protocol="", headline=[], groups={"one": ["a"], "two": ["b", "c"]}, pairs=pairs
+    )
     found = [Matches.empty() if pair.category == "a" else exact(H) for pair in pairs]
     rows = score_pairs(pairs, found, PROTOCOL, workers=1, what="")
     for how, expected in (("groups", 50), ("macro", 200 / 3), ("pooled", 200 / 3)):

@@ -26,7 +26,9 @@ def real() -> Path:
 
 
 def prepare(root: Path, folder: Path, subset: str = "full"):
-    return create_benchmark("mmim", {"root": str(root), "subset": subset}).prepare(folder, scratch=folder / "scratch")
+    return create_benchmark("mmim", {"root": str(root), "subset": subset}, "minima-v1").prepare(
+        folder, scratch=folder / "scratch"
+    )
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def toy(tmp_path: Path) -> Path:
 
 def prepare(root: Path, folder: Path, **change: int | str):
     settings = {"root": str(root), "subset": "full", "warps": 5, "seed": 3, **change}
-    return create_benchmark("mmim_warped", settings).prepare(folder, scratch=folder / "scratch")
+    return create_benchmark("mmim_warped", settings, "strict-v1").prepare(folder, scratch=folder / "scratch")
 
 
 def test_the_ground_truth_carries_the_disc_of_the_warped_image_to_the_fixed_one(toy, tmp_path):
@@ -101,7 +101,7 @@ def test_negatives_of_real_pairs_stay_within_a_category_and_leave_out_what_may_s
         put(toy, "RemoteSensing/DepthOptical", stem)
     for of, more, copies in (("mmim", {}, 1), ("mmim_warped", {"warps": 3, "seed": 3}, 3)):
         settings = {"subset": "full", "of": of, "settings": {"root": str(toy), **more}, "seed": 0}
-        create_benchmark("negatives", settings).prepare(tmp_path / of, scratch=tmp_path / "scratch")
+        create_benchmark("negatives", settings, "strict-v1").prepare(tmp_path / of, scratch=tmp_path / "scratch")
         listed = PairList.load(tmp_path / of)
         assert (
             {pair.category for pair in listed.pairs} == {CATEGORY, "RemoteSensing/Map_Optical"} == set(listed.headline)
@@ -120,10 +120,10 @@ def test_negatives_of_real_pairs_stay_within_a_category_and_leave_out_what_may_s
 def test_negatives_leave_out_a_category_with_one_place_and_need_one_with_two(toy, tmp_path, caplog):
     settings = {"subset": "full", "of": "mmim_warped", "settings": {"root": str(toy), "warps": 2, "seed": 3}, "seed": 0}
     with pytest.raises(DataError, match="need a second place"):
-        create_benchmark("negatives", settings).prepare(tmp_path / "one", scratch=tmp_path / "scratch")
+        create_benchmark("negatives", settings, "strict-v1").prepare(tmp_path / "one", scratch=tmp_path / "scratch")
     for stem in ("M01", "M02"):
         put(toy, "RemoteSensing/Map_Optical", stem)
-    create_benchmark("negatives", settings).prepare(tmp_path / "two", scratch=tmp_path / "scratch")
+    create_benchmark("negatives", settings, "strict-v1").prepare(tmp_path / "two", scratch=tmp_path / "scratch")
     listed = PairList.load(tmp_path / "two")
     assert {pair.category for pair in listed.pairs} == {"RemoteSensing/Map_Optical"} == set(listed.headline)
     assert "leave out images/RemoteSensing/SAR_Optical" in caplog.text

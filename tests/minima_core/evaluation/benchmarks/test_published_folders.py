@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
@@ -314,6 +315,12 @@ def test_a_strict_protocol_draws_homographies_by_names_and_the_two_do_not_mix(di
         H = sample_homography((640, 480), rng(0, other.name))
         assert np.allclose(np.array(other.H_0to1), H / H[2, 2])
     strict.check_protocol("strict-v1")
+    path = tmp_path / "published/pairs.json"  # as it was before protocols were written down
+    path.write_text(
+        json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "protocol"})
+    )
+    with pytest.raises(DataError, match=r"pairs\.json is not a valid PairList \(protocol: .*fetch the benchmark again"):
+        Prepared(tmp_path / "published")
     with pytest.raises(DataError, match=r"drawn as strict-v1 does, minima-v1 draws others.*evaluation\.diode_depth"):
         strict.check_protocol("minima-v1")
 

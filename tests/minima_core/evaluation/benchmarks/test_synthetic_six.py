@@ -32,7 +32,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("six")
-    create_benchmark("synthetic_six", SETTINGS).prepare(root / "a", scratch=root / "scratch")
+    create_benchmark("synthetic_six", SETTINGS, "strict-v1").prepare(root / "a", scratch=root / "scratch")
     return root / "a"
 
 
@@ -90,7 +90,7 @@ def test_images_have_the_encoding_of_their_engine_and_travel_with_attribution(pr
 
 def test_it_comes_out_the_same_after_a_kill_and_with_more_workers(prepared, tmp_path):
     again = tmp_path / "b"
-    benchmark = create_benchmark("synthetic_six", SETTINGS)
+    benchmark = create_benchmark("synthetic_six", SETTINGS, "strict-v1")
     benchmark.prepare(again, scratch=tmp_path / "scratch")
     for path in list(again.glob("images/event/*/*")):  # as if it had been killed before the events
         path.unlink()
@@ -104,22 +104,22 @@ def test_it_comes_out_the_same_after_a_kill_and_with_more_workers(prepared, tmp_
 def test_it_must_have_modalities():
     for engines in ({}, {"rgb": {"engine": "x"}}):
         with pytest.raises(ConfigError, match="engines must name modalities"):
-            create_benchmark("synthetic_six", {**SETTINGS, "engines": engines})._prepare(Path(), Path(), 1)
+            create_benchmark("synthetic_six", {**SETTINGS, "engines": engines}, "strict-v1")._prepare(Path(), Path(), 1)
 
 
 def test_an_unknown_setting_is_named():
     with pytest.raises(ConfigError, match=r"benchmark\.synthetic_six"):
-        create_benchmark("synthetic_six", {**SETTINGS, "veiws": 3})
+        create_benchmark("synthetic_six", {**SETTINGS, "veiws": 3}, "strict-v1")
 
 
 def test_views_without_the_overlap_asked_for_are_an_error(tmp_path):
     impossible = {**SETTINGS, "overlap": [0.9999, 1.0], "views": 2, "size": [64, 48]}
     with pytest.raises(DataError, match="no pair of views"):
-        create_benchmark("synthetic_six", impossible).prepare(tmp_path / "b", scratch=tmp_path / "scratch")
+        create_benchmark("synthetic_six", impossible, "strict-v1").prepare(tmp_path / "b", scratch=tmp_path / "scratch")
 
 
 def test_a_part_has_both_directions_and_makes_no_image_of_what_it_leaves_out(prepared, tmp_path):
-    part = create_benchmark("synthetic_six", {**SETTINGS, "subset": "smoke"})
+    part = create_benchmark("synthetic_six", {**SETTINGS, "subset": "smoke"}, "strict-v1")
     manifest = part.prepare(tmp_path / "b", scratch=tmp_path / "scratch")
     pairs = PairList.load(tmp_path / "b").pairs
     assert manifest.subset == "smoke" and set(manifest.categories.values()) == {2}
