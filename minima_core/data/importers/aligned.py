@@ -170,7 +170,8 @@ def _look(source: Path, wanted: set[str]) -> _Found:
     """Return the folders of images in a source whose modality is known or ``wanted``.
 
     Raises:
-        DataError: if there is no folder of RGB images, none beside it, none that is wanted, or two of one kind.
+        DataError: if there is no folder of RGB images, none beside it, none that is wanted, or two of one kind; if two
+            images of a folder differ in their suffix alone.
     """
     found = _Found({}, {}, Skipped())
     for folder in sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != "."):
@@ -183,7 +184,7 @@ def _look(source: Path, wanted: set[str]) -> _Found:
             raise DataError(f"{folder} and {found.folders[name]} both hold {name} images; take one of them away")
         else:
             found.folders[name] = folder
-            found.files[name] = {_key(path, folder): inside(source, path) for path in images}
+            found.files[name] = _by_key(folder, [inside(source, path) for path in images])
     held = ", ".join(folder.name for folder in found.folders.values()) or "no folder of images of a modality"
     left_out = f"; left out: {found.left_out.summary()}" if found.left_out.counts else ""
     if missing := sorted(wanted - found.folders.keys()):
@@ -194,6 +195,15 @@ def _look(source: Path, wanted: set[str]) -> _Found:
             f"needed there{left_out}"
         )
     return found
+
+
+def _by_key(folder: Path, images: list[Path]) -> dict[str, Path]:
+    """Return the images of a folder by what partners know them by."""
+    files: dict[str, Path] = {}
+    for path in images:
+        if (other := files.setdefault(_key(path, folder), path)) is not path:
+            raise DataError(f"{other} and {path} would have the same partners; take one of them away")
+    return files
 
 
 def _images(folder: Path) -> list[Path]:

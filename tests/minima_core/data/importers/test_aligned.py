@@ -117,6 +117,15 @@ def test_folders_that_are_not_in_this_form_are_named(tmp_path, source):
         build_index("aligned", source, tmp_path / "out")
 
 
+@pytest.mark.parametrize("folder", ["visible", "infrared"])
+def test_two_images_that_differ_in_their_suffix_alone_are_refused(tmp_path, source, folder):
+    for suffix in ("jpg", "png"):
+        write_image(source / f"{folder}/train/002.{suffix}", photo(7))
+    with pytest.raises(DataError, match=rf"{folder}/train/002\.jpg and .*002\.png would have the same partners"):
+        build_index("aligned", source, tmp_path / "out", settings=SETTINGS)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_link_that_leads_out_is_refused(tmp_path, source):
     moved = tmp_path / "elsewhere.jpg"
     (source / "infrared/train/001.jpg").rename(moved)
