@@ -11,7 +11,7 @@ from pydantic import Field
 from minima_core.config import checked
 from minima_core.data.datasets._layout import scene_names
 from minima_core.data.datasets.photos import VIEWS_FILE, Photos, read_views
-from minima_core.data.importers.base import RAW, Importer, Settings, Skipped
+from minima_core.data.importers.base import RAW, Importer, Settings, Skipped, inside
 from minima_core.data.index import Scene
 from minima_core.io.images import find_images
 
@@ -48,8 +48,8 @@ class _Photographs(Photos):
     """The photographs of a folder that no setting of params.yaml names, so that no message sends there."""
 
     def files(self) -> list[Path]:
-        """Return them, sorted by path."""
-        return find_images(self.folder)
+        """Return them, sorted by path; a link that leads out of the folder is refused, as in every form."""
+        return [inside(self.folder, path) for path in find_images(self.folder)]
 
 
 class PhotoFolder(Importer):

@@ -177,6 +177,18 @@ def test_bad_photo_is_one_line_that_names_it(album, tmp_path, name, plant, messa
     assert "\n" not in str(error.value)
 
 
+def test_links_in_the_users_own_folder_are_followed(album, tmp_path):
+    (tmp_path / "linked").mkdir()
+    for path in album.rglob("*.png"):
+        (tmp_path / "linked" / path.name).symlink_to(path)
+    found = []
+    for folder in (album, tmp_path / "linked"):
+        data = dataset(folder)
+        data.prepare(tmp_path / "raw" / folder.name)
+        found.append([(scene.split, scene.H_0to1.tolist()) for scene in data.scenes(tmp_path / "raw" / folder.name)])
+    assert found[0] == found[1] and len(found[0]) > 1
+
+
 def test_empty_folder_is_named(tmp_path):
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match=r"no images in .*nothing"):

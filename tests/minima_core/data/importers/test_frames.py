@@ -236,6 +236,20 @@ def test_a_folder_without_photographs_does_not_send_to_params(tmp_path):
     assert "params.yaml" not in str(error.value)
 
 
+def test_a_photograph_that_is_a_link_out_of_the_folder_is_refused(tmp_path):
+    for k in range(3):
+        smooth = cv2.resize(colour(k, (30, 20)), (300, 200), interpolation=cv2.INTER_CUBIC)
+        write_image(tmp_path / f"{'elsewhere' if k == 1 else 'photos'}/{k}.png", smooth)
+    (tmp_path / "photos/1.png").symlink_to(tmp_path / "elsewhere/1.png")
+    with pytest.raises(DataError, match=r"photos/1\.png is refused: it leads out of"):
+        build_index("photos", tmp_path / "photos", tmp_path / "out", settings={"size": [96, 64], "views": 2})
+    (tmp_path / "elsewhere/1.png").rename(tmp_path / "photos/there.png")
+    (tmp_path / "photos/1.png").unlink()
+    (tmp_path / "photos/1.png").symlink_to("there.png")  # one within it is a copy
+    report = build_index("photos", tmp_path / "photos", tmp_path / "out", settings={"size": [96, 64], "views": 2})
+    assert (report.images, [one.count for one in report.skipped]) == (9, [1])
+
+
 def test_photographs_that_give_no_views_are_counted(tmp_path):
     for k in range(3):
         smooth = cv2.resize(colour(k % 2, (30, 20)), (300, 200), interpolation=cv2.INTER_CUBIC)
