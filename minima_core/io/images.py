@@ -64,6 +64,16 @@ def read_image(file: Path | bytes, name: str = "encoded image") -> np.ndarray:
         return _to_rgb(image)
 
 
+def read_ids(path: Path) -> np.ndarray:
+    """Return a map of ids, one a pixel, as (H, W) uint8.
+
+    Raises:
+        DataError: if the file is missing, may not be read or is no image.
+    """
+    with _opened(path, "") as image:
+        return np.array(image.convert("L") if image.mode != "L" else image)
+
+
 def image_size(file: Path | bytes, name: str = "encoded image") -> tuple[int, int]:
     """Return the (width, height) that ``read_image`` gives, without decoding the pixels.
 

@@ -38,6 +38,7 @@ class Source:
         material: (H, W) uint8 material ids of the synthetic world, or None.
         T_0to1: (4, 4) float64 from this camera to that of a neighbouring view of the scene (x1 = R x0 + t), or None.
         rendition: (h, w, 3) uint8 RGB, the modality's image as somebody else made it, or None.
+        tissue: (H, W) uint8 ids of tissues, see ``data.tissues``, or None.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Source:
     material: np.ndarray | None = None
     T_0to1: np.ndarray | None = None
     rendition: np.ndarray | None = None
+    tissue: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

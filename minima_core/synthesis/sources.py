@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from minima_core.data.index import Scene
 from minima_core.errors import DataError, redo
 from minima_core.io.depth import read_depth
-from minima_core.io.images import read_image
+from minima_core.io.images import read_ids, read_image
 from minima_core.synthesis.base import Source
 
-FILES = frozenset({"depth", "material", "rendition"})  # that may lie beside a picture
+FILES = frozenset({"depth", "material", "tissue", "rendition"})  # that may lie beside a picture
 RENDITIONS = (".jpg", ".png")  # what they end in
 
 
@@ -29,7 +29,8 @@ class Item:
     size: tuple[int, int] | None = None  # width and height that the image must have
     K: np.ndarray | None = None
     T_0to1: np.ndarray | None = None  # to the camera of a neighbouring view
-    modality: str = ""  # whose rendition by somebody else may lie in <scene>/dense<k>/<modality>
+    # of a scene: whose rendition by somebody else may lie in <scene>/dense<k>/<modality>; tissues lie there too
+    modality: str = ""
 
     def read(self, files: frozenset[str] = FILES) -> Source:
         """Return the source, with those of its files beside the picture that are asked for.
@@ -47,15 +48,16 @@ class Item:
         depth_file = self.depth if "depth" in files else None
         material_file = self.material if "material" in files else None
         depth = None if depth_file is None else _fitting(read_depth(depth_file), image, depth_file)
-        material = None if material_file is None else _fitting(_read_ids(material_file), image, material_file)
-        rendition_file = self._rendition() if "rendition" in files else None
+        material = None if material_file is None else _fitting(read_ids(material_file), image, material_file)
+        tissue_file = self._beside("tissues", (".png",)) if "tissue" in files else None
+        tissue = None if tissue_file is None else _fitting(read_ids(tissue_file), image, tissue_file)
+        rendition_file = self._beside(self.modality, RENDITIONS) if "rendition" in files else None
         rendition = None if rendition_file is None else read_image(rendition_file)
-        return Source(self.name, image, depth, self.K, material, self.T_0to1, rendition)
+        return Source(self.name, image, depth, self.K, material, self.T_0to1, rendition, tissue)
 
-    def _rendition(self) -> Path | None:
-        """Return the rendition's file, None where there is none."""
-        folder = self.image.parent.parent / self.modality
-        found = (folder / f"{self.image.stem}{suffix}" for suffix in RENDITIONS)
+    def _beside(self, folder: str, suffixes: Sequence[str]) -> Path | None:
+        """Return the picture's own file in ``<scene>/dense<k>/<folder>``, None where there is none."""
+        found = (self.image.parent.parent / folder / f"{self.image.stem}{suffix}" for suffix in suffixes)
         return next((path for path in found if self.modality and path.is_file()), None)
 
 
@@ -95,15 +97,6 @@ def _neighbours(scene: Scene) -> dict[int, np.ndarray]:
             best[one] = max(best.get(one, (-1.0, 0)), (overlap, -other))
     posed = np.isfinite(scene.T_w2c).all((1, 2))
     return {i: scene.T_w2c[-j] @ np.linalg.inv(scene.T_w2c[i]) for i, (_, j) in best.items() if posed[i] and posed[-j]}
-
-
-def _read_ids(path: Path) -> np.ndarray:
-    """Return a PNG of material ids as (H, W) uint8."""
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert("L") if image.mode != "L" else image)
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-        raise DataError(f"cannot read material ids from {path}: {error}; replace or remove the file") from None
 
 
 def _fitting(plane: np.ndarray, image: np.ndarray, path: Path) -> np.ndarray:

@@ -51,6 +51,11 @@ def material_path(scene: str, stem: str) -> str:
     return f"{scene}/dense0/materials/{stem}.png"
 
 
+def tissue_path(scene: str, stem: str) -> str:
+    """Return where a map of tissues lies, relative to the raw folder."""
+    return f"{scene}/dense0/tissues/{stem}.png"
+
+
 def write_cameras(root: Path, scene: str, split: Split, cameras: list[Camera]) -> None:
     """Write a scene's cameras; written last, they say that the scene is whole."""
     records = {c.stem: {"K": c.K.tolist(), "T_w2c": c.T_w2c.tolist()} for c in cameras}

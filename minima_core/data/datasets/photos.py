@@ -22,7 +22,7 @@ import torch
 from pydantic import AfterValidator, Field, PositiveFloat
 
 from minima_core.config import Section
-from minima_core.data.datasets._layout import REMEDY, image_path, scene_names
+from minima_core.data.datasets._layout import REMEDY, image_path, scene_names, tissue_path
 from minima_core.data.datasets.base import Dataset
 from minima_core.data.index import Scene
 from minima_core.errors import DataError
@@ -30,7 +30,7 @@ from minima_core.geometry.coords import scaling
 from minima_core.geometry.homography import corners
 from minima_core.geometry.overlap import homography_overlap
 from minima_core.io.atomic import write_json
-from minima_core.io.images import find_images, read_image, write_image
+from minima_core.io.images import find_images, read_ids, read_image, write_image
 from minima_core.manifest import Split
 from minima_core.parallel import map_jobs
 from minima_core.random import rng
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Photo:
+class Photo:
     """One file: its path, the digest of its pixels and its contrast."""
 
     path: Path
@@ -51,6 +51,7 @@ class _Photo:
 
     @property
     def stem(self) -> str:
+        """The name of its views."""
         return self.digest[:12]
 
 
@@ -93,6 +94,11 @@ class PhotoViews(Dataset):
         """Where the photographs lie."""
 
     @property
+    def tissues(self) -> Path | None:
+        """Where maps of tissues lie, under the names of their photographs; None where there are none."""
+        return None
+
+    @property
     def settings(self) -> Views:
         """The settings with their type."""
         return cast("Views", self.params)
@@ -113,12 +119,13 @@ class PhotoViews(Dataset):
         for split, members in self._split(photos).items():
             for k in range(0, len(members), p.photos_per_scene):
                 name = f"photos-{split}-{k // p.photos_per_scene:04d}"
-                jobs.append((root, name, split, members[k : k + p.photos_per_scene], self.folder, p, self.seed))
+                some = members[k : k + p.photos_per_scene]
+                jobs.append((root, name, split, some, self.folder, self.tissues, p, self.seed))
         map_jobs(_write_scene, jobs, workers=workers, what="warping photos")
 
-    def _usable(self, photos: list[_Photo]) -> list[_Photo]:
+    def _usable(self, photos: list[Photo]) -> list[Photo]:
         """Return the photos sorted by digest, each once."""
-        unique: dict[str, _Photo] = {}
+        unique: dict[str, Photo] = {}
         for photo in photos:
             if photo.std < self.settings.min_std:
                 raise DataError(
@@ -130,7 +137,7 @@ class PhotoViews(Dataset):
             unique.setdefault(photo.digest, photo)
         return [unique[key] for key in sorted(unique)]
 
-    def _split(self, photos: list[_Photo]) -> dict[Split, list[_Photo]]:
+    def _split(self, photos: list[Photo]) -> dict[Split, list[Photo]]:
         """Return who is in which split; a photo stays where it is when others come or go."""
         share = self.settings.validation_share
         held = [photo for photo in photos if int(photo.digest[:8], 16) / 2**32 < share]
@@ -176,18 +183,18 @@ class Photos(PhotoViews):
             raise DataError(f"{error} (dataset.photos.root in params.yaml)") from None
 
 
-def _look(path: Path) -> _Photo:
+def _look(path: Path) -> Photo:
     """Return what decides over a photo."""
     image = read_image(path)
     if min(image.shape[:2]) < SMALLEST:
         raise DataError(f"{path} is {image.shape[1]} x {image.shape[0]}, smaller than {SMALLEST} pixels; remove it")
     content = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
-    return _Photo(path, content, float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).std()))
+    return Photo(path, content, float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).std()))
 
 
-def _write_scene(job: tuple[Path, str, Split, list[_Photo], Path, Views, int]) -> None:
+def _write_scene(job: tuple[Path, str, Split, list[Photo], Path, Path | None, Views, int]) -> None:
     """Write the views of some photos, and how each view came from its photo."""
-    root, name, split, photos, folder, p, seed = job
+    root, name, split, photos, folder, tissues, p, seed = job
     if (root / name / VIEWS_FILE).is_file():  # written last
         return
     records = {}
@@ -196,8 +203,11 @@ def _write_scene(job: tuple[Path, str, Split, list[_Photo], Path, Views, int]) -
         if len(views) < 2:
             logger.warning("%s is left out: too little of it has texture to take two views", photo.path)
             continue
-        for k, (_, view) in enumerate(views):
+        for k, (H, view) in enumerate(views):
             write_image(root / image_path(name, f"{photo.stem}-{k}"), view)
+            if tissues is not None:
+                ids = cv2.warpPerspective(read_ids(tissues / photo.path.name), H, p.size, flags=cv2.INTER_NEAREST)
+                write_image(root / tissue_path(name, f"{photo.stem}-{k}"), ids)
         records[photo.stem] = {"file": str(photo.path.relative_to(folder)), "H": [H.tolist() for H, _ in views]}
     write_json(root / name / VIEWS_FILE, {"split": split, "size": list(p.size), "photos": records})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import cv2
@@ -10,8 +11,8 @@ from pydantic import Field
 
 from minima_core.config import Section
 from minima_core.synthesis._filters import gaussian
-from minima_core.synthesis._ranges import NonNegative, Positive, Rising
-from minima_core.synthesis._tissues import Count, assign, curve, spin_echoes
+from minima_core.synthesis._ranges import NonNegative, Positive, Range, Rising
+from minima_core.synthesis._tissues import Count, signal, spin_echoes, tomogram
 from minima_core.synthesis.base import Engine, Rendition, Source
 from minima_core.synthesis.medical._scanner import rician, sensitivity
 
@@ -21,17 +22,33 @@ Share = Annotated[float, Field(ge=0, le=0.95)]
 
 
 class Times(Section):
-    """A pulse sequence: ranges of its repetition and echo times in milliseconds."""
+    """A pulse sequence of magnetic resonance: ranges of its repetition and echo times in milliseconds."""
 
     repetition: Positive
     echo: Positive
 
+    def signals(self, drawn: Mapping[str, float]) -> dict[str, float]:
+        """Return what is seen of every tissue."""
+        return spin_echoes(**drawn)
+
+
+class Window(Section):
+    """A window on a tomogram of X-rays: ranges of its middle and width in Hounsfield units."""
+
+    level: Range
+    width: Positive
+
+    def signals(self, drawn: Mapping[str, float]) -> dict[str, float]:
+        """Return what is seen of every tissue."""
+        return tomogram(**drawn)
+
 
 class Contrast(Engine):
-    """One gray class, one tissue: the picture as a drawn spin echo sequence would show it.
+    """One gray class, one tissue: the picture as a drawn spin echo sequence, or window of a tomogram, would show it.
 
-    Not anatomy: what is learnt from is the contrast. A tissue may be dark in T1 and bright in T2, so signal is no
-    monotone function of gray (it turns at least twice), yet every border stays where it is.
+    Of a photograph this is no anatomy: what is learnt from is the contrast. A tissue may be dark in T1 and bright in
+    T2, so signal is no monotone function of gray (it turns at least twice), yet every border stays where it is. Where
+    the data set names tissues, they are the ones that are shown.
     """
 
     class Params(Engine.Params):
@@ -39,7 +56,7 @@ class Contrast(Engine):
         ``texture``: how much of the detail inside a class is kept; ``bias``: loss of sensitivity far from the coils;
         ``blur``: in pixels of a 640 pixel wide picture; ``noise``: of each channel, against the strongest signal."""
 
-        sequences: Annotated[dict[str, Times], Field(min_length=1)]
+        sequences: Annotated[dict[str, Times | Window], Field(min_length=1)]
         tissues: Annotated[tuple[Count, Count], Rising]
         texture: float = Field(ge=0, le=0.9)
         bias: Annotated[tuple[Share, Share], Rising]
@@ -47,25 +64,28 @@ class Contrast(Engine):
         noise: NonNegative
 
     params: Contrast.Params
-    reads: ClassVar[frozenset[str]] = frozenset()
+    reads: ClassVar[frozenset[str]] = frozenset({"tissue"})
     seeded: ClassVar[bool] = True
 
     def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:
         params = self.params
         sequence = str(rng.choice(list(params.sequences)))
         times = params.sequences[sequence]
-        repetition, echo = (round(float(rng.uniform(*span)), 1) for span in (times.repetition, times.echo))
+        settings = {name: round(float(rng.uniform(*span)), 1) for name, span in times}
         count = int(rng.integers(*params.tissues, endpoint=True))
         bias, blur, noise = (round(float(rng.uniform(*span)), 4) for span in (params.bias, params.blur, params.noise))
-        tissues, signals = assign(count, spin_echoes(repetition, echo), rng)
         gray = cv2.cvtColor(source.image, cv2.COLOR_RGB2GRAY)
-        signal = cv2.LUT(gray, curve(gray, signals, params.texture)) * sensitivity(gray.shape, bias, rng)
-        seen = rician(gaussian(signal, blur * max(1.0, max(gray.shape) / 640)), noise, rng)
+        seen, tissues = signal(gray, source.tissue, times.signals(settings), count, params.texture, rng)
+        width = blur * max(1.0, max(gray.shape) / 640)
+        if isinstance(times, Times):
+            seen = rician(gaussian(seen * sensitivity(gray.shape, bias, rng), width), noise, rng)
+        else:  # no coil: even, and noise of the sum that a reconstruction is
+            bias = 0.0
+            seen = gaussian(seen, width) + np.float32(noise) * rng.standard_normal(gray.shape, np.float32)
         picture = np.clip(WHITE * seen + 0.5, 0, 255).astype(np.uint8)
         drawn = {
             "sequence": sequence,
-            "repetition": repetition,
-            "echo": echo,
+            **settings,
             "tissues": tissues,
             "bias": bias,
             "blur": blur,

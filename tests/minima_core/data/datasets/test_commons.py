@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import lzma
-import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +21,7 @@ from minima_core.data.datasets.commons import Commons
 from minima_core.errors import DataError
 from minima_core.io.images import read_image
 from minima_core.licences import allows_commercial_use
+from tests.support.debian import deb
 
 
 def png(seed: int, size: tuple[int, int]) -> bytes:
@@ -31,24 +30,6 @@ def png(seed: int, size: tuple[int, int]) -> bytes:
     out = io.BytesIO()
     Pillow.fromarray(cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)).save(out, "PNG")
     return out.getvalue()
-
-
-def tar(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return out.getvalue()
-
-
-def deb(files: dict[str, bytes]) -> bytes:
-    parts = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", "data.tar.xz": lzma.compress(tar(files))}
-    return b"!<arch>\n" + b"".join(
-        f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode() + content + b"\n" * (len(content) % 2)
-        for name, content in parts.items()
-    )
 
 
 PHOTOS = {f"share/{k}.png": png(k, (900, 600)) for k in range(4)}

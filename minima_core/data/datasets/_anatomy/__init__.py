@@ -1,0 +1,1 @@
+"""A human head out of a package, cut into slices whose tissues are known."""
