@@ -1,7 +1,8 @@
 """Draw every engine of every modality on the same pictures: `python scripts/contact_sheet.py --out docs/images`.
 
 One PNG a modality: a row for each source, a column for each engine. Sources are a view of the rendered world (with its
-depth, materials and camera) and a photograph that scikit-image ships; `--folder` takes photographs of your own instead.
+depth, materials and camera), a photograph that scikit-image ships and, for those that know tissues, a slice of a head,
+of which `anatomy.png` shows more; `--folder` takes photographs of your own instead.
 Networks whose published weights cannot be had run with small random ones and say so in the column's title; what they
 draw then shows the machinery and nothing else. `--painter FILE` gives the paint engine weights that were trained here.
 """
@@ -17,6 +18,7 @@ import numpy as np
 from skimage import data
 
 from minima_core.config import load_params
+from minima_core.data.datasets.anatomy import Anatomy
 from minima_core.data.datasets.synthetic import Synthetic
 from minima_core.errors import Unavailable, WeightsError
 from minima_core.io.images import find_images, read_image, write_image
@@ -25,6 +27,18 @@ from minima_core.synthesis.sources import items_of
 
 CELL = 320  # pixels, width of one picture
 BAND = 26  # pixels, height of the titles
+OF_TISSUES = ("medical", "nuclear")
+# of air, bone, fluid, gray matter, white matter, fat, muscle and liver
+COLOURS = [
+    (0, 0, 0),
+    (240, 240, 220),
+    (70, 130, 220),
+    (130, 130, 130),
+    (210, 210, 210),
+    (240, 200, 60),
+    (190, 60, 60),
+    (120, 60, 30),
+]
 
 
 def main() -> None:
@@ -36,10 +50,14 @@ def main() -> None:
     parser.add_argument("--modalities", nargs="+", default=MODALITIES.names())
     arguments = parser.parse_args()
     own = photographs(arguments.folder) if arguments.folder else [rendered_view(), photograph()]
+    slices = heads() if {*OF_TISSUES} & {*arguments.modalities} and not arguments.folder else []
     for modality in arguments.modalities:
-        columns = [("source", [source.image for source in own])]
-        columns += [column(modality, name, own, arguments.painter) for name in MODALITIES.engines(modality).names()]
+        sources = own + slices[:1] if modality in OF_TISSUES else own
+        columns = [("source", [source.image for source in sources])]
+        columns += [column(modality, name, sources, arguments.painter) for name in MODALITIES.engines(modality).names()]
         write_image(arguments.out / f"engines-{modality}.png", sheet(columns))
+    if slices:
+        write_image(arguments.out / "anatomy.png", anatomy(slices))
 
 
 def column(modality: str, name: str, sources: list[Source], painter: str) -> tuple[str, list[np.ndarray | None]]:
@@ -61,6 +79,21 @@ def column(modality: str, name: str, sources: list[Source], painter: str) -> tup
         except Unavailable:
             made.append(None)
     return title, made
+
+
+def anatomy(slices: list[Source]) -> np.ndarray:
+    """Return slices of a head, their tissues, and what scanners would show of them, as one picture."""
+    columns = [("source", [source.image for source in slices])]
+    tissues = [np.array(COLOURS, np.uint8)[source.tissue] for source in slices]
+    columns.append(("tissues", tissues))
+    sequences = MODALITIES.settings("medical")["sequences"]
+    of_medical = {name: {"sequences": {name: sequences[name]}} for name in ("t2", "ct")}
+    of_nuclear = {f"PET, {palette}": {"palettes": [palette]} for palette in ("gray", "spectral")}
+    for modality, changes in (("medical", of_medical), ("nuclear", of_nuclear)):
+        for title, change in changes.items():
+            engine = MODALITIES.create(modality, MODALITIES.settings(modality) | change)
+            columns.append((title, [engine.synthesise(s, seed=0, modality=modality).image for s in slices]))
+    return sheet(columns)
 
 
 def sheet(columns: list[tuple[str, list[np.ndarray | None]]]) -> np.ndarray:
@@ -93,6 +126,16 @@ def rendered_view() -> Source:
         world.prepare(Path(folder), workers=1)
         scene = next(iter(world.scenes(Path(folder))))
         return next(item for item in items_of(scene, Path(folder)) if item.T_0to1 is not None).read()
+
+
+def heads() -> list[Source]:
+    """Return two slices of a head, one of each split."""
+    settings = load_params(Path("params.yaml"))["dataset"]["anatomy"] | {"slices": 2, "tilt": 5}
+    head = Anatomy(Anatomy.Params(**settings), seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        head.prepare(Path(folder), workers=1)
+        scenes = head.scenes(Path(folder))
+        return [items_of(scene, Path(folder), "medical")[0].read() for scene in scenes]
 
 
 def photograph() -> Source:

@@ -45,6 +45,7 @@ PACKAGE = Package(
     ],
 )
 DIM = 20  # gray values up to which a voxel shows nothing
+SHUT = 5  # voxels, half the width of an opening that is not the outside: nose, ears
 AT_BRAIN = 3  # voxels from the brain within which the dark is fluid
 
 
@@ -66,15 +67,23 @@ def tissues_of(gray: np.ndarray, brain: np.ndarray) -> np.ndarray:
     around = gray[~brain & (gray > DIM)]
     dark, bright = _thirds(around)
     labels, _ = ndimage.label((gray > dark) | brain)
-    largest = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
-    whole = np.stack([ndimage.binary_fill_holes(level) for level in np.moveaxis(largest, 2, 0)], 2)
-    rest = whole & ~brain
+    rest = _filled(labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])) & ~brain
     found = np.full(gray.shape, air, np.uint8)
     found[rest] = np.select([gray[rest] < dark, gray[rest] < bright], [bone, muscle], fat)
     found[rest & (gray < dark) & ndimage.binary_dilation(brain, iterations=AT_BRAIN)] = fluid
     classes = np.digitize(gray[brain], _thirds(gray[brain]))
     found[brain] = np.array([fluid, gray_matter, white_matter], np.uint8)[classes]
     return found
+
+
+def _filled(body: np.ndarray) -> np.ndarray:
+    """Return a (X, Y, Z) bool body with the hollows that a plane through it shows closed, and narrow ways in shut."""
+    room = np.pad(body, SHUT + 1)
+    shut = ndimage.binary_closing(room, iterations=SHUT)[(slice(SHUT + 1, -SHUT - 1),) * 3] | body
+    whole = shut.copy()
+    for axis in range(3):
+        whole |= np.stack([ndimage.binary_fill_holes(plane) for plane in np.moveaxis(shut, axis, 0)], axis)
+    return whole
 
 
 def _thirds(values: np.ndarray) -> np.ndarray:
