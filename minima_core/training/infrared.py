@@ -92,7 +92,7 @@ def find_pairs(root: Path) -> tuple[list[AlignedPair], list[AlignedPair]]:
     for the suffix.
 
     Raises:
-        DataError: if there is none, a picture has no partner, or one of another size.
+        DataError: if there is none, a picture has no partner, one of another size, or one that another has too.
     """
     train, held_out = [], []
     for folder in [root, *sorted(root.glob("*")), *sorted(root.glob("*/*"))]:
@@ -118,16 +118,25 @@ def _either_case(folder: Path, name: str) -> Path | None:
 
 def _pairs(root: Path, visible: Path, infrared: Path) -> list[AlignedPair]:
     """Return the pairs of two folders; sizes are compared here, not after days of training."""
-    partners = {path.relative_to(infrared).with_suffix(""): path for path in find_images(infrared)}
+    partners = _by_name(infrared)
     pairs = []
-    for path in find_images(visible):
-        partner = partners.get(path.relative_to(visible).with_suffix(""))
+    for name, path in _by_name(visible).items():
+        partner = partners.get(name)
         if partner is None:
             raise DataError(f"no infrared picture of {path} in {infrared}; remove the visible one or bring its partner")
         if image_size(path) != image_size(partner):
             raise DataError(f"{path} and {partner} differ in size; aligned pictures are needed")
         pairs.append(AlignedPair(path.relative_to(root).with_suffix("").as_posix(), path, partner))
     return pairs
+
+
+def _by_name(folder: Path) -> dict[Path, Path]:
+    """Return the pictures of a folder by what their partners are called too."""
+    files: dict[Path, Path] = {}
+    for path in find_images(folder):
+        if (other := files.setdefault(path.relative_to(folder).with_suffix(""), path)) is not path:
+            raise DataError(f"{other} and {path} would have the same partner; take one of them away")
+    return files
 
 
 @dataclass(frozen=True)

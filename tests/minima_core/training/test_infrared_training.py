@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -88,6 +89,14 @@ def test_a_picture_without_partner_is_named(tmp_path):
     m3fd(tmp_path)
     (tmp_path / "Ir" / "00003.png").unlink()
     with pytest.raises(DataError, match=r"Vis/00003\.png"):
+        find_pairs(tmp_path)
+
+
+@pytest.mark.parametrize("side", ["Vis", "Ir"])
+def test_two_pictures_of_one_name_are_refused(tmp_path, side):
+    m3fd(tmp_path)
+    shutil.copyfile(tmp_path / side / "00003.png", tmp_path / side / "00003.jpg")
+    with pytest.raises(DataError, match=rf"{side}/00003\.jpg and .*{side}/00003\.png would have the same partner"):
         find_pairs(tmp_path)
 
 
