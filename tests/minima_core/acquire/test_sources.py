@@ -94,7 +94,7 @@ def test_the_lists_of_mmim_lie_beside_its_images(tmp_path):
     out = fetch_source("mmim", tmp_path / "out", mirrors=[str(tmp_path / "disk")])
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert found == {f"{inner}/a.png", f"{inner}/list.json", "source.json"}
-    assert list(categories(Mmim(Mmim.Params(root=out), "minima-v1").root)) == ["Medical/Retina"]
+    assert list(categories(Mmim(Mmim.Params(root=out, subset="full"), "minima-v1").root)) == ["Medical/Retina"]
     with zipfile.ZipFile(tmp_path / "disk/mmim_lists.zip", "w") as zipped:
         zipped.writestr("other/list.json", b"{}")
     with pytest.raises(DataError, match=r"mmim_lists\.zip holds no folder Multimodal"):
