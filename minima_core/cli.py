@@ -35,7 +35,9 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 Keypoints = Annotated[int | None, typer.Option(help="Keypoints an image; the model's own number by default.")]
-Subset = Annotated[str, typer.Option(help="smoke or mini: at most 2 or 10 pairs of each category; results are marked.")]
+Subset = Annotated[
+    str, typer.Option(help="smoke or mini: at most 2 or 10 pairs of each category, and results say so; or full.")
+]
 LongSide = Annotated[int | None, typer.Option(help="Pixels that images are resized to, instead of the protocol's.")]
 
 
@@ -158,16 +160,16 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Scores, .json.")],
     protocol: Annotated[str, typer.Option(help="Settings of matching and scoring.")] = "minima-v1",
     keep: Annotated[Path | None, typer.Option(help="Folder for the predictions, to be scored again.")] = None,
-    subset: Subset = "full",
+    subset: Subset = "",
     max_keypoints: Keypoints = None,
     long_side: LongSide = None,
     device: Device = "auto",
 ) -> None:
     """Score a model on a benchmark.
 
-    ROOT is a folder that the stage fetch_benchmark prepared (data/benchmarks/NAME). For mmim it may also be the data
-    themselves: the folder Multimodal_Image_Matching_Datasets, or the one that holds it. --max-keypoints and
-    --long-side are part of the protocol: they change protocol_hash.
+    ROOT is a folder that the stage fetch_benchmark prepared (data/benchmarks/NAME). For mmim, metu_vistir, diode_depth,
+    diode_normal and dsec it may also be the data themselves. --max-keypoints and --long-side are part of the protocol:
+    they change protocol_hash.
     """
     _check_keypoints(max_keypoints)
     from minima_core.evaluation.protocol import get_protocol
@@ -205,7 +207,7 @@ def score(
     root: Annotated[Path, typer.Option(help="Its data, as for evaluate.")],
     out: Annotated[Path, typer.Option(help="Scores, .json.")],
     protocol: Annotated[str, typer.Option(help="Settings of scoring; by default those it was matched by.")] = "",
-    subset: Subset = "full",
+    subset: Subset = "",
     estimator: Annotated[str, typer.Option(help="poselib or opencv, instead of the protocol's.")] = "",
     threshold: Annotated[float | None, typer.Option(help="Pixels, instead of the protocol's.")] = None,
     max_keypoints: Keypoints = None,

@@ -21,6 +21,7 @@ CODE = (
     "data/importers",
     "data/index.py",
     "data/materials.py",
+    "data/tissues.py",
     "geometry",
     "io",
     "manifest.py",

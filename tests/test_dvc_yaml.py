@@ -26,6 +26,8 @@ NEUTRAL = {
 }
 # What a benchmark's `prepare` imports shows in the folder that it wrote, which `match` and `score` depend on.
 PREPARES = ("minima_core.data.datasets", "minima_core.synthesis")
+# How packages are fetched; what comes of them is checked by its digest.
+FETCHES = ("minima_core.licences", "minima_core.published", "minima_core.weights")
 # What a matcher imports when it is asked for training data, and not before: `match` never asks.
 TRAINS = ("minima_core.data", "minima_core.supervision", "minima_core.training")
 
@@ -158,10 +160,10 @@ def test_code_that_a_stage_runs_is_a_dependency(name):
     assert not missing, f"dvc.yaml: deps of {name} lack {missing}"
 
 
-def undeclared(stage):
-    """Return the files that a stage runs and does not declare."""
-    prune = {*NEUTRAL, *{"match": TRAINS, "score": PREPARES}.get(stage.kind, ())}
-    needed = {file(module) for module in closure({stage.module, *plugins(stage)}, prune)}
+def undeclared(stage, found=None, aside=()):
+    """Return the files that a stage runs and does not declare; ``found`` instead of the plugins that it is set to."""
+    prune = {*NEUTRAL, *{"match": TRAINS, "score": PREPARES}.get(stage.kind, ()), *aside}
+    needed = {file(module) for module in closure({stage.module, *(found or plugins(stage))}, prune)}
     declared = [Path(path) for path in stage.code]
     return sorted(str(path) for path in needed if not any(path.is_relative_to(dep) for dep in declared))
 
@@ -173,6 +175,23 @@ def test_code_of_a_matcher_that_may_be_listed_is_a_dependency(kind, matcher):
     argv = tuple(matcher if word == LISTED else word for word in stage.argv)
     missing = undeclared(replace(stage, argv=argv, deps={dep.replace(LISTED, matcher) for dep in stage.deps}))
     assert not missing, f"dvc.yaml: deps of {kind}@{matcher} lack {missing}"
+
+
+@pytest.mark.parametrize("modality", sorted(PARAMS["synthesis"]))
+def test_code_of_a_modality_that_may_be_listed_is_a_dependency(modality):
+    stage = next(stage for stage in stages().values() if stage.kind == "synthesise")
+    listed = stage.flag("modality")
+    argv = tuple(modality if word == listed else word for word in stage.argv)
+    deps = {dep.replace(f"synthesis/{listed}", f"synthesis/{modality}") for dep in stage.deps}
+    missing = undeclared(replace(stage, argv=argv, deps=deps))
+    assert not missing, f"dvc.yaml: deps of synthesise@{modality} lack {missing}"
+
+
+@pytest.mark.parametrize("name", sorted(set(PARAMS["dataset"]) - {"name"}))
+@pytest.mark.parametrize("kind", ["download", "index"])
+def test_code_of_a_data_set_that_may_be_named_is_a_dependency(kind, name):
+    missing = undeclared(stages()[kind], {f"minima_core.data.datasets.{name}"}, FETCHES)
+    assert not missing, f"dvc.yaml: deps of {kind} lack {missing} for {name}"
 
 
 def test_matching_loads_nothing_of_what_training_does():

@@ -51,14 +51,14 @@ def evaluate(
 
 
 @contextmanager
-def prepared_root(benchmark: str, root: Path, protocol: str, subset: str = "full") -> Iterator[Path]:
+def prepared_root(benchmark: str, root: Path, protocol: str, subset: str = "") -> Iterator[Path]:
     """Yield a prepared folder for ``root``: itself where it is one, else a temporary one that reads the data there.
 
     Args:
         benchmark: its name.
         root: the folder.
         protocol: the name of the one that pairs are drawn by.
-        subset: of data that are yet to be prepared; another one than a prepared folder has is refused.
+        subset: another one than a prepared folder has is refused; "" for what it has, and all of other data.
 
     Raises:
         ConfigError: for an unknown benchmark or subset.
@@ -72,14 +72,14 @@ def prepared_root(benchmark: str, root: Path, protocol: str, subset: str = "full
         manifest = BenchmarkManifest.load(root)
         if manifest.benchmark != benchmark or manifest.skipped:
             raise DataError(f"{root} holds no {benchmark}: {manifest.skipped or f'it is {manifest.benchmark}'}")
-        if subset not in ("full", manifest.subset):
+        if subset and subset != (manifest.subset or "full"):
             raise DataError(
                 f"{root} is prepared as {manifest.subset or 'the whole'}; give the data themselves, or set "
                 f"benchmark.{benchmark}.subset in params.yaml and say {redo(f'fetch_benchmark@{benchmark}')}"
             )
         yield root
         return
-    settings = {"root": root, "subset": subset, "scenes": []}
+    settings = {"root": root, "subset": subset or "full", "scenes": []}
     if not plugin.Params.model_fields.keys() <= settings.keys():
         raise DataError(
             f"no {BenchmarkManifest.FILE} in {root}; prepare it with `dvc repro fetch_benchmark@{benchmark}` "

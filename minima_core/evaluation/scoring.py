@@ -158,11 +158,14 @@ def check_predictions(predictions: Path, benchmark: Path, protocol: Protocol) ->
     prepared.check_protocol(protocol.name)
     origin, manifest = found.origin, prepared.manifest
     if (origin.benchmark, origin.benchmark_digest) != (manifest.benchmark, manifest.data_digest):
-        raise DataError(f"{predictions} holds matches of other data than {benchmark}; match the benchmark again")
+        what = titled(manifest.benchmark, manifest.subset or "full")
+        raise DataError(
+            f"{predictions} holds matches of other data than {what}; name the subset that was matched, or match again"
+        )
     if origin.matching_digest != digest(protocol.matching):
         raise DataError(f"{predictions} was matched otherwise than {protocol.name} says; match the benchmark again")
     if found.names != [truth.name for truth in prepared.list.pairs]:
-        raise DataError(f"{predictions} does not hold the pairs of {benchmark}; match the benchmark again")
+        raise DataError(f"{predictions} does not hold the pairs of {manifest.benchmark}; match the benchmark again")
     return found, prepared
 
 

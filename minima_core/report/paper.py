@@ -127,8 +127,9 @@ def _row(label: str, columns: Sequence[Column], scores: Sequence[Scores]) -> Our
             cells.append(None)
             continue
         cells.append(tuple(metrics[name] for name in by_threshold(metrics)))
-        if (n := column.counted(found)) != column.pairs:
-            remarks.append(f"{column.title}: {n} pairs, published {column.pairs}")
+        if (n := column.counted(found)) != column.pairs or found.subset:
+            part = f"subset {found.subset}, " if found.subset else ""
+            remarks.append(f"{column.title}: {part}{n} pairs, published {column.pairs}")
         if found.protocol_hash != get_protocol(PROTOCOL, column.benchmark).digest():
             remarks.append(f"{column.title}: not the published protocol ({found.protocol_hash[:12]})")
     return OurRow(label, cells, remarks)

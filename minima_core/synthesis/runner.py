@@ -35,9 +35,10 @@ PART = 8  # images; what a killed run loses at most per worker
 AHEAD = 3  # parts that are read and encoded beside the one that a GPU computes
 # what decides an image beside the engine's own package
 CODE = (
-    *("synthesis/_filters.py", "synthesis/base.py", "synthesis/gate.py", "synthesis/network.py"),
+    *("synthesis/_brought.py", "synthesis/_filters.py", "synthesis/_ranges.py", "synthesis/_tissues.py"),
+    *("synthesis/base.py", "synthesis/gate.py", "synthesis/network.py"),
     *("synthesis/runner.py", "synthesis/sources.py", "checks/structure.py"),
-    *("data/index.py", "data/materials.py", "data/shards.py", "io", "random.py"),
+    *("data/index.py", "data/materials.py", "data/tissues.py", "data/shards.py", "io", "random.py"),
 )
 
 

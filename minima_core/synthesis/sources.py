@@ -16,6 +16,7 @@ from minima_core.synthesis.base import Source
 
 FILES = frozenset({"depth", "material", "tissue", "rendition"})  # that may lie beside a picture
 RENDITIONS = (".jpg", ".png")  # what they end in
+TISSUES = "tissues"  # the folder of a scene's maps
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class Item:
         material_file = self.material if "material" in files else None
         depth = None if depth_file is None else _fitting(read_depth(depth_file), image, depth_file)
         material = None if material_file is None else _fitting(read_ids(material_file), image, material_file)
-        tissue_file = self._beside("tissues", (".png",)) if "tissue" in files else None
+        tissue_file = self._beside(TISSUES, (".png",)) if "tissue" in files else None
+        if "tissue" in files and self.modality and tissue_file is None and self._folder(TISSUES).is_dir():
+            raise DataError(f"{self.image} has no map of tissues, others have; make them again with {redo('download')}")
         tissue = None if tissue_file is None else _fitting(read_ids(tissue_file), image, tissue_file)
         rendition_file = self._beside(self.modality, RENDITIONS) if "rendition" in files else None
         rendition = None if rendition_file is None else read_image(rendition_file)
@@ -57,8 +60,11 @@ class Item:
 
     def _beside(self, folder: str, suffixes: Sequence[str]) -> Path | None:
         """Return the picture's own file in ``<scene>/dense<k>/<folder>``, None where there is none."""
-        found = (self.image.parent.parent / folder / f"{self.image.stem}{suffix}" for suffix in suffixes)
+        found = (self._folder(folder) / f"{self.image.stem}{suffix}" for suffix in suffixes)
         return next((path for path in found if self.modality and path.is_file()), None)
+
+    def _folder(self, name: str) -> Path:
+        return self.image.parent.parent / name
 
 
 def items_of(scene: Scene, raw: Path, modality: str = "") -> list[Item]:

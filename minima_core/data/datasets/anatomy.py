@@ -19,7 +19,7 @@ from minima_core.data.datasets._commons.fetch import contents
 from minima_core.data.datasets.photos import Photo, PhotoViews, Views
 from minima_core.io.atomic import write_bytes
 from minima_core.io.images import write_image
-from minima_core.manifest import Split
+from minima_core.manifest import Split, file_sha256
 from minima_core.progress import track
 from minima_core.provenance import code_digest
 from minima_core.random import rng
@@ -78,10 +78,10 @@ class Anatomy(PhotoViews):
         """Fetch the head, cut it, then write views of the slices under ``root``.
 
         Raises:
-            DataError: if the package cannot be had or read.
+            DataError: if the package cannot be had, or nibabel is not there to read it.
         """
         self.volumes.mkdir(parents=True, exist_ok=True)
-        missing = [image for image in PACKAGE.images if not (self.volumes / image.file).is_file()]
+        missing = [image for image in PACKAGE.images if not _whole(self.volumes / image.file, image.sha256)]
         for image, content in contents(PACKAGE, missing, self.volumes):
             write_bytes(self.volumes / image.file, content)
         self._cut()
@@ -89,7 +89,7 @@ class Anatomy(PhotoViews):
 
     def _cut(self) -> None:
         p = self.settings
-        missing = [path for path in self.files() if not path.is_file()]
+        missing = [path for path in self.files() if not (path.is_file() and (self.tissues / path.name).is_file())]
         if not missing:
             return
         head = read_head(self.volumes)
@@ -107,3 +107,8 @@ class Anatomy(PhotoViews):
     def attribution(self) -> list[str]:
         """Return whose head it is."""
         return attribution((PACKAGE,))
+
+
+def _whole(path: Path, sha256: str) -> bool:
+    """Whether a kept file is there and as the package has it."""
+    return path.is_file() and file_sha256(path) == sha256

@@ -74,9 +74,11 @@ class Imported(Dataset):
         """Copy the images and depth maps under ``root``, and the manifest, which says what form they came from.
 
         Raises:
-            DataError: if one is missing.
+            DataError: if one is missing, or there is nothing to train on.
         """
         jobs = [job for scene in self._scenes() for job in _copies(scene, self._raw, root)]
+        if not jobs:
+            raise DataError(f"{self._index} has no scene for training or validation, only for test; import other data")
         map_jobs(_copy, jobs, workers=workers, what="copying images")
         self._manifest.model_copy(update={"raw": ""}).save(root)  # equal data give equal bytes wherever they lay
 

@@ -199,15 +199,19 @@ def _write_scene(job: tuple[Path, str, Split, list[Photo], Path, Path | None, Vi
         return
     records = {}
     for photo in photos:
-        views = list(draw_views(read_image(photo.path), p, rng(seed, photo.digest, "views")))
+        shown = read_image(photo.path)
+        views = list(draw_views(shown, p, rng(seed, photo.digest, "views")))
         if len(views) < 2:
             logger.warning("%s is left out: too little of it has texture to take two views", photo.path)
             continue
+        ids = None if tissues is None else read_ids(tissues / photo.path.name)
+        if ids is not None and ids.shape != shown.shape[:2]:
+            raise DataError(f"{photo.path} and its map in {tissues} differ in size; remove them, they are made again")
         for k, (H, view) in enumerate(views):
             write_image(root / image_path(name, f"{photo.stem}-{k}"), view)
-            if tissues is not None:
-                ids = cv2.warpPerspective(read_ids(tissues / photo.path.name), H, p.size, flags=cv2.INTER_NEAREST)
-                write_image(root / tissue_path(name, f"{photo.stem}-{k}"), ids)
+            if ids is not None:
+                seen = cv2.warpPerspective(ids, H, p.size, flags=cv2.INTER_NEAREST)
+                write_image(root / tissue_path(name, f"{photo.stem}-{k}"), seen)
         records[photo.stem] = {"file": str(photo.path.relative_to(folder)), "H": [H.tolist() for H, _ in views]}
     write_json(root / name / VIEWS_FILE, {"split": split, "size": list(p.size), "photos": records})
 

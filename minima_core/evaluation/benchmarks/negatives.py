@@ -63,7 +63,7 @@ class Negatives(Benchmark):
         if not related:
             raise DataError(f"all pairs of {self.params.of} show one place, or may; negatives need a second place")
         if alone:
-            logger.warning("negatives leave out %s, where all pairs show one place", ", ".join(sorted(alone)))
+            logger.warning("negatives leave out pairs with image 1 of %s: all show one place", ", ".join(sorted(alone)))
         apart = [self._apart(pair, kinds[self.source.sensor(pair.image1)]) for pair in related]
         there = {pair.category for pair in related}
         groups = {name: [c for c in own if c in there] for name, own in listed.groups.items()}

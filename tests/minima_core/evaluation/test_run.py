@@ -123,7 +123,7 @@ def test_predictions_of_other_data_are_refused(benchmark_folder, tmp_path):
     with pytest.raises(DataError, match="does not belong to its manifest"):
         score_predictions(tmp_path / "out", benchmark_folder, PROTOCOL)
     changed.manifest("toy", "CC0-1.0").save(benchmark_folder)
-    with pytest.raises(DataError, match="matches of other data"):
+    with pytest.raises(DataError, match=r"matches of other data than toy \(subset full\); name the subset"):
         score_predictions(tmp_path / "out", benchmark_folder, PROTOCOL)
 
 
@@ -171,12 +171,13 @@ def test_a_part_is_named_in_its_scores_and_another_one_is_not_passed_off_as_it(b
     manifest.model_copy(update={"subset": "mini"}).save(benchmark_folder)
     scores = evaluate(Oracle(), benchmark_folder, PROTOCOL, model="m", licence="MIT")
     assert (scores.subset, scores.title) == ("mini", "toy (subset mini)")
-    for subset in ("mini", "full"):
+    for subset in ("mini", ""):
         with prepared_root("toy", benchmark_folder, "minima-v1", subset) as folder:
             assert folder == benchmark_folder
-    refused = pytest.raises(DataError, match=r"is prepared as mini; .*benchmark\.toy\.subset")
-    with refused, prepared_root("toy", benchmark_folder, "minima-v1", "smoke"):
-        pass
+    for subset in ("smoke", "full"):
+        refused = pytest.raises(DataError, match=r"is prepared as mini; .*benchmark\.toy\.subset")
+        with refused, prepared_root("toy", benchmark_folder, "minima-v1", subset):
+            pass
 
 
 def test_the_published_resizing_floors_to_eight_and_scales_without_the_half_pixel():

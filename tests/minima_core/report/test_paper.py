@@ -70,6 +70,8 @@ def test_our_row_stands_beside_the_published_ones_and_says_what_it_is_over():
     assert row.label == "mine, minima-v1" and row.remarks == []
     (few,) = paper_tables([Entry("mine", scores([1.0] * 32))])[0].ours
     assert few.remarks == ["medical: 32 pairs, published 73"]
+    (part,) = paper_tables([Entry("mine", scores([1.0] * 12, subset="smoke"))])[0].ours
+    assert part.remarks == ["medical: subset smoke, 12 pairs, published 73"]
 
 
 def test_rows_with_the_same_remarks_share_a_note():

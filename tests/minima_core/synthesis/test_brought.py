@@ -47,6 +47,9 @@ def test_a_map_of_tissues_is_read_where_it_lies_beside_the_picture(tmp_path, pho
     write_image(tmp_path / "0001/dense0/tissues/7_o.png", ids[1:].astype(np.uint8))
     with pytest.raises(DataError, match=r"tissues/7_o\.png is .* but its image is"):
         item.read()
+    (tmp_path / "0001/dense0/tissues/7_o.png").unlink()
+    with pytest.raises(DataError, match=r"7_o\.jpg has no map of tissues, others have"):
+        item.read()
 
 
 def test_another_size_is_brought_to_the_pictures_and_another_shape_refused(complete_source, photo):

@@ -55,7 +55,7 @@ def read_head(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     A voxel is a cubic millimetre; x goes to the right, y to the front, z upwards.
 
     Raises:
-        DataError: if nibabel is not there, or a file is damaged.
+        DataError: if nibabel is not there.
     """
     gray, brain = (_read(folder / name) for name in (HEAD, BRAIN))
     return gray, tissues_of(gray, brain > 0)
@@ -96,8 +96,5 @@ def _read(path: Path) -> np.ndarray:
         import nibabel
     except ImportError:
         raise DataError("data set anatomy reads volumes; install `pip install 'minima-pipeline[pipeline]'`") from None
-    try:
-        volume: Any = nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
-        return np.asarray(volume.get_fdata(dtype=np.float32))
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
-        raise DataError(f"cannot read {path} ({error}); remove it, it is brought again") from None
+    volume: Any = nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
+    return np.asarray(volume.get_fdata(dtype=np.float32))

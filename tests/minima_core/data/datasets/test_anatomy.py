@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from minima_core.data.datasets._anatomy.slices import AXES, FILLED, cut
 from minima_core.data.datasets.anatomy import Anatomy
 from minima_core.data.tissues import TISSUE_NAMES
 from minima_core.errors import DataError
-from minima_core.io.images import read_ids, read_image
+from minima_core.io.images import read_ids, read_image, write_image
 from minima_core.licences import allows_commercial_use
 from minima_core.synthesis._tissues import ATTENUATION, TISSUES, UPTAKE
 from tests.support.debian import deb
@@ -166,13 +167,34 @@ def test_what_was_fetched_and_cut_is_there_for_the_next_run(package, tmp_path):
     assert len(first) == 2 * 24 + 3  # pictures, tissues, and a list a scene
 
 
-def test_a_damaged_volume_is_named(package, tmp_path):
+def test_a_damaged_volume_is_brought_again(package, tmp_path):
     data = data_set()
-    data.volumes.mkdir(parents=True)
-    for image in PACKAGE.images:
-        (data.volumes / image.file).write_bytes(b"no volume")
-    with pytest.raises(DataError, match=r"cannot read .*head\.nii\.gz .*it is brought again"):
-        data.prepare(tmp_path / "raw")
+    data.prepare(tmp_path / "a")
+    whole = (data.volumes / HEAD).read_bytes()
+    shutil.copyfile(data.volumes / BRAIN, data.volumes / HEAD)  # readable, and another volume
+    shutil.rmtree(data.folder)
+    data.prepare(tmp_path / "b")
+    assert (data.volumes / HEAD).read_bytes() == whole
+    first, second = (sorted(p for p in (tmp_path / name).rglob("*") if p.is_file()) for name in "ab")
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+def test_a_slice_without_its_tissues_is_cut_again(package, tmp_path):
+    data = data_set()
+    data.prepare(tmp_path / "a")
+    lost = data.tissues / data.files()[1].name
+    before = lost.read_bytes()
+    lost.unlink()
+    data.prepare(tmp_path / "b")
+    assert lost.read_bytes() == before
+
+
+def test_tissues_of_another_size_than_their_slice_are_refused(package, tmp_path):
+    data = data_set()
+    data.prepare(tmp_path / "a")
+    write_image(data.tissues / data.files()[0].name, np.zeros((10, 10), np.uint8))
+    with pytest.raises(DataError, match=r"axial-0000\.png and its map in .* differ in size"):
+        data.prepare(tmp_path / "b")
 
 
 def test_a_volume_that_lies_another_way_is_turned(package, tmp_path):

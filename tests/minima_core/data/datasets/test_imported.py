@@ -64,6 +64,14 @@ def test_it_continues_and_names_what_is_missing(tmp_path, index):
         data.prepare(tmp_path / "raw")
 
 
+def test_an_index_of_scenes_for_test_alone_is_refused(tmp_path, index):
+    manifest = SceneManifest.load(index)
+    held_out = [scene.model_copy(update={"split": "test"}) for scene in manifest.scenes]
+    manifest.model_copy(update={"scenes": held_out}).save(index)
+    with pytest.raises(DataError, match="no scene for training or validation"):
+        dataset(index).prepare(tmp_path / "raw")
+
+
 def test_images_that_moved_are_found_where_the_settings_say(tmp_path, index):
     (tmp_path / "data").rename(tmp_path / "moved")
     with pytest.raises(DataError, match=r"dataset\.imported\.raw"):
