@@ -94,7 +94,7 @@ def validate(
     scenes = SceneManifest.load(folder).scenes
     pairs = sum(scene.pairs for scene in scenes)
     if listed:
-        raise DataError(f"{folder} has {len(listed)} kinds of faults; mend the source and build it again")
+        raise DataError(f"{folder} has the faults above; mend the source and build it again")
     seen = "" if where else "; its images were not looked at: it was built without them"
     typer.echo(f"no fault in {pairs} pairs of {len(scenes)} scenes{seen}")
 

@@ -164,7 +164,8 @@ class Prepared:
         path = self.images / reference
         if not path.is_file():
             raise DataError(
-                f"no {path}, which {self.manifest.benchmark} needs; bring it back or fetch the benchmark again"
+                f"no {path.absolute()}, which {self.manifest.benchmark} needs; bring it back or fetch the benchmark "
+                "again"
             )
         if file_sha256(path) != sha256:
             raise DataError(
