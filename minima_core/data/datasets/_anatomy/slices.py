@@ -11,6 +11,7 @@ from scipy import ndimage
 Plane = Literal["axial", "coronal", "sagittal"]
 # across and up on the picture, and the way of the plane's normal, in the volume's own axes
 AXES: dict[Plane, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
+# where slices lie along that, as shares of the volume: what is further out is neck, air or skin
 RANGE: dict[Plane, tuple[float, float]] = {"axial": (0.2, 0.85), "coronal": (0.15, 0.85), "sagittal": (0.2, 0.8)}
 FILLED = 0.72  # share of the picture's height that the volume takes, so that views of it show all of it
 
