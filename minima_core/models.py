@@ -59,6 +59,10 @@ PUBLISHED_MODELS |= {
 }
 # 0.82 is its authors' own bound
 PUBLISHED_MODELS["xfeat"] = ("xfeat", {"long_side": 1024, "max_keypoints": 2048, "similarity": 0.82})
+PUBLISHED_MODELS["xfeat-star"] = (
+    "xfeat_star",
+    {"long_side": 1024, "max_keypoints": 4096, "cells": 4096, "certainty": 0.25},
+)
 PUBLISHED_MODELS["sift"] = ("sift", {"long_side": 1024, "max_keypoints": 2048, "ratio": 0.8})
 # the file of a published model's network, which NAME=FILE gives another for
 NETWORKS = {

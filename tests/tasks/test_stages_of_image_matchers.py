@@ -24,6 +24,7 @@ SETTINGS = {
         "fine_side": 128,
         "threshold": 0.05,
     },
+    "xfeat_star": {"long_side": 96, "max_keypoints": 200, "cells": 100, "certainty": 0.0},
 }
 RATES = {"roma": {"encoder": 1e-4, "decoder": 1e-3}}
 FOLDERS = {"raw": "raw", "index": "index", "certificate": "certificate", "report": "r.json"}

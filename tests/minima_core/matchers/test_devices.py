@@ -11,7 +11,7 @@ from minima_core.data.pairs import PairSource
 from minima_core.data.sampling import Item
 from minima_core.matchers.base import computing_in
 
-NETWORKS = ["lightglue", "loftr", "eloftr", "roma"]
+NETWORKS = ["lightglue", "loftr", "eloftr", "roma", "xfeat_star"]
 # with what an accelerator is compared, and the CPU with itself, so that these lines are run everywhere
 DEVICES = [
     "cpu",

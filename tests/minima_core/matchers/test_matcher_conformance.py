@@ -25,6 +25,8 @@ SMALL = {
     "fine_threshold": 0.0,
     "filter_threshold": 0.0,
     "similarity": -1.0,
+    "cells": 192,
+    "certainty": 0.0,
 }
 
 

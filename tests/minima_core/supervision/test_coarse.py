@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_warp import S, plane, scene
+from two_views import S, plane, scene
 
 from minima_core.geometry.cells import CELL, cell_points
 from minima_core.supervision.coarse import CoarseTargets, coarse_targets, focal_loss
