@@ -45,6 +45,9 @@ class NetworkEngine(Engine):
     reads: ClassVar[frozenset[str]] = frozenset()
     gpus: ClassVar[float] = 1.0
     device: torch.device
+    # whoever uses the network holds it, until its output is in the host's memory: schedulers of diffusion models have a
+    # state, and what other threads do before and after with other images takes no time of the GPU's
+    computing: threading.Lock
 
     @abstractmethod
     def published(self) -> tuple[str, ...]:
@@ -100,7 +103,7 @@ class NetworkEngine(Engine):
             WeightsError: if its weights cannot be had.
         """
         self.device = torch.device(device)
-        self._busy = threading.Lock()
+        self.computing = threading.Lock()
         try:
             self.load()
         except ModuleNotFoundError as error:
@@ -117,8 +120,8 @@ class NetworkEngine(Engine):
     def synthesise_batch(
         self, sources: Sequence[Source], *, seed: int, modality: str, attempt: int = 0
     ) -> list[Rendition]:
-        """Return renditions, for one thread at a time: schedulers of diffusion models have a state."""
-        with self._busy, torch.inference_mode():
+        """Return renditions; several threads may ask at a time."""
+        with torch.inference_mode():
             return super().synthesise_batch(sources, seed=seed, modality=modality, attempt=attempt)
 
     def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:
@@ -126,7 +129,7 @@ class NetworkEngine(Engine):
 
     @abstractmethod
     def _synthesise_batch(self, sources: Sequence[Source], rngs: Sequence[np.random.Generator]) -> list[Rendition]:
-        """Return the renditions of images of one size."""
+        """Return the renditions of images of one size; hold ``computing`` for as long as it takes and no longer."""
 
 
 def local_weights(path: str) -> dict[str, torch.Tensor]:

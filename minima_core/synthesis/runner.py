@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from minima_core.synthesis.gate import Params as GateParams
 from minima_core.synthesis.sources import Item, items_of
 
 PART = 8  # images; what a killed run loses at most per worker
-AHEAD = 3  # parts that are read and encoded beside the one that a GPU computes
+STREAMS = 4  # parts that are made at a time where a GPU computes one of them
 # what decides an image beside the engine's own package
 CODE = (
     *("synthesis/_brought.py", "synthesis/_filters.py", "synthesis/_ranges.py", "synthesis/_tissues.py"),
@@ -201,24 +200,16 @@ def _make_part(job: _Job) -> None:
 
 
 def _stream_parts(jobs: Sequence[_Job], *, what: str = "", done: int = 0) -> None:
-    """Make parts with a network on a GPU, while threads read what comes next and judge, encode and write the rest."""
-
-    def finish(job: _Job, sources: list[Source], made: list[Rendition | Unavailable]) -> None:
-        write_shard(job.part, _judged(job, sources, made))
-
-    with ThreadPoolExecutor() as pool:
-        waiting = iter(jobs)
-        reading: deque[list[Future[Source]]] = deque()
-        writing: deque[Future[None]] = deque()
-        for job in track(jobs, what, done=done) if what else jobs:
-            for ahead in itertools.islice(waiting, AHEAD + 1 - len(reading)):
-                reading.append([pool.submit(item.read, ahead.engine().reads) for item in ahead.items])
-            sources = [future.result() for future in reading.popleft()]
-            writing.append(pool.submit(finish, job, sources, _first_attempts(job, sources)))
-            while len(writing) > AHEAD:
-                writing.popleft().result()
-        for future in writing:
-            future.result()
+    """Make parts with a network on a GPU, several at a time: it computes one while the others are read or judged."""
+    jobs[0].engine()  # one for all threads
+    with ThreadPoolExecutor(STREAMS) as pool:
+        running = [pool.submit(_make_part, job) for job in jobs]
+        try:
+            for future in track(running, what, done=done) if what else running:
+                future.result()
+        finally:
+            for future in running:  # after an error nothing more is begun
+                future.cancel()
 
 
 def _first_attempts(job: _Job, sources: Sequence[Source]) -> list[Rendition | Unavailable]:

@@ -58,7 +58,7 @@ class DepthAnythingV2(NetworkEngine):
 
     def _synthesise_batch(self, sources: Sequence[Source], rngs: Sequence[np.random.Generator]) -> list[Rendition]:  # noqa: ARG002, nothing is drawn
         prepared = np.stack([prepare(source.image, self.params.input_size) for source in sources])
-        with torch.inference_mode():
+        with self.computing:
             batch = torch.from_numpy(prepared).to(self.device, self.dtype)
             nearness = at_size(self.net(batch).predicted_depth, *sources[0].image.shape[:2]).cpu().numpy()
         return [Rendition(colour(values, np.ones(values.shape, bool)), raw=values) for values in nearness]

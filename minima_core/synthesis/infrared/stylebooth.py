@@ -124,8 +124,9 @@ class StyleBooth(NetworkEngine):
         noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
         guidance = Guidance(self.params.text_scale, self.params.image_scale, self.params.rescale)
         laid = [_canvas.lay(source.image, canvas) for source in sources]
-        made = self.editor.edit(laid, noise.to(self.device), guidance, steps=self.params.steps)
-        pictures = [_to_uint8(_canvas.lift(picture, canvas, width, height)) for picture in made]
+        with self.computing:
+            made = self.editor.edit(laid, noise.to(self.device), guidance, steps=self.params.steps)
+            pictures = [_to_uint8(_canvas.lift(picture, canvas, width, height)) for picture in made]
         return [Rendition(picture, {"noise": seed}) for picture, seed in zip(pictures, seeds, strict=True)]
 
 

@@ -58,12 +58,13 @@ class DsineNormal(NetworkEngine):
     def _synthesise_batch(self, sources: Sequence[Source], rngs: Sequence[np.random.Generator]) -> list[Rendition]:  # noqa: ARG002, nothing is drawn
         height, width = sources[0].image.shape[:2]
         left, _, top, _ = padding(width, height)
-        images = torch.from_numpy(np.stack([source.image for source in sources])).to(self.device)
+        images = torch.from_numpy(np.stack([source.image for source in sources]))
         K = np.stack([default_intrinsics(width, height) if s.K is None else s.K for s in sources])
-        with torch.inference_mode():
-            given = torch.from_numpy(padded_intrinsics(K, left, top)).to(self.device)
-            normals = self.net(prepare(images).to(self.dtype), given)[..., top : top + height, left : left + width]
-        made = normals.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        given = torch.from_numpy(padded_intrinsics(K, left, top))
+        with self.computing:
+            batch = prepare(images.to(self.device)).to(self.dtype)
+            normals = self.net(batch, given.to(self.device))[..., top : top + height, left : left + width]
+            made = normals.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         stated = ["60 degrees assumed" if source.K is None else "data set" for source in sources]
         return [Rendition(encode(n), {"intrinsics": s}) for n, s in zip(made, stated, strict=True)]
 

@@ -60,17 +60,18 @@ class Marigold(NetworkEngine):
 
     def _synthesise_batch(self, sources: Sequence[Source], rngs: Sequence[np.random.Generator]) -> list[Rendition]:
         seeds = [int(rng.integers(2**63)) for rng in rngs]
-        images = torch.from_numpy(np.stack([source.image for source in sources])).to(self.device)
-        predicted = self.pipe(
-            prepare(images, self.params.processing_resolution).to(self.dtype),
-            num_inference_steps=self.params.steps,
-            processing_resolution=0,  # resized already, in float32
-            match_input_resolution=False,
-            batch_size=len(sources),
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            output_type="pt",
-        ).prediction
-        made = outward(predicted, *sources[0].image.shape[:2]).cpu().numpy()
+        images = torch.from_numpy(np.stack([source.image for source in sources]))
+        with self.computing:
+            predicted = self.pipe(
+                prepare(images.to(self.device), self.params.processing_resolution).to(self.dtype),
+                num_inference_steps=self.params.steps,
+                processing_resolution=0,  # resized already, in float32
+                match_input_resolution=False,
+                batch_size=len(sources),
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                output_type="pt",
+            ).prediction
+            made = outward(predicted, *sources[0].image.shape[:2]).cpu().numpy()
         return [Rendition(encode(n), {"noise": seed}) for n, seed in zip(made, seeds, strict=True)]
 
 

@@ -94,7 +94,8 @@ class PaintTransformer(NetworkEngine):
     def _synthesise_batch(self, sources: Sequence[Source], rngs: Sequence[np.random.Generator]) -> list[Rendition]:  # noqa: ARG002, nothing is drawn
         together = len(sources) if self.device.type == "cuda" else 1
         groups = [sources[k : k + together] for k in range(0, len(sources), together)]
-        return [Rendition(picture) for group in groups for picture in self._painted(group)]
+        with self.computing:
+            return [Rendition(picture) for group in groups for picture in self._painted(group)]
 
     def _painted(self, sources: Sequence[Source]) -> np.ndarray:
         """Return (B, H, W, 3) uint8 paintings; values are cut off, not rounded, as in the published program."""

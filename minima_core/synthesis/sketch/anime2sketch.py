@@ -58,7 +58,7 @@ class Anime2Sketch(NetworkEngine):
     def _synthesise_batch(self, sources: Sequence[Source], rngs: Sequence[np.random.Generator]) -> list[Rendition]:  # noqa: ARG002, nothing is drawn
         height, width = sources[0].image.shape[:2]
         squares = np.stack([square(source.image, self.params.load_size) for source in sources])
-        with torch.inference_mode():
+        with self.computing:
             batch = prepare(torch.from_numpy(squares).to(self.device), self.params.clahe_clip)
             drawings = to_gray(self.net(batch.to(self.dtype))).cpu().numpy()
         return [Rendition(stretched(drawing, width, height)) for drawing in drawings]

@@ -12,9 +12,11 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from minima_core.data.index import Scene, index_digest, read_scene, write_scene
@@ -27,6 +29,7 @@ from minima_core.manifest import ModalityManifest, SceneEntry, SceneManifest
 from minima_core.parallel import Cluster
 from minima_core.synthesis import runner
 from minima_core.synthesis.base import MODALITIES, Rendition, Source
+from minima_core.synthesis.depth import depth_anything_v2
 from minima_core.synthesis.runner import encode, synthesise_index
 
 SIZE = (48, 36)
@@ -291,6 +294,31 @@ def test_the_way_of_a_gpu_makes_the_same(world, monkeypatch):
     monkeypatch.setattr(runner, "map_jobs", lambda function, jobs, **how: runner._stream_parts(jobs))
     synthesise(world, "event")
     assert folder_bytes(world / "out") == folder_bytes(world / "one by one")
+
+
+def test_one_thread_at_a_time_uses_the_network(world, monkeypatch):
+    """The others read, judge and write meanwhile; in parts of one image, so that they meet."""
+    inside, together = [], []
+
+    class Gray(torch.nn.Module):
+        def forward(self, images):
+            inside.append(threading.get_ident())
+            together.append(list(inside))
+            time.sleep(0.01)
+            inside.remove(threading.get_ident())
+            return SimpleNamespace(predicted_depth=images.mean(1))
+
+    monkeypatch.setattr(depth_anything_v2, "_random", Gray)
+    monkeypatch.setattr(runner, "PART", 1)
+    how = {"engine": "depth_anything_v2", "model": "small", "precision": "float32", "weights": "random"}
+    synthesise(world, "depth", "one by one", input_size=42, **how)
+    alone = len(together)
+    monkeypatch.setattr(runner, "map_jobs", lambda function, jobs, **how: runner._stream_parts(jobs))
+    synthesise(world, "depth", input_size=42, **how)
+    assert folder_bytes(world / "out") == folder_bytes(world / "one by one")
+    assert len(together) == 2 * alone >= 28
+    assert all(len(threads) == 1 for threads in together)
+    assert len({threads[0] for threads in together[alone:]}) > 1
 
 
 def test_an_image_of_a_batch_that_cannot_be_made_leaves_the_others(world, monkeypatch):
