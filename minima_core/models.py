@@ -71,6 +71,7 @@ NETWORKS = {
     "disk-lightglue": "disk_lightglue.pth",
     "superpoint-lightglue": "superpoint_lightglue.pth",
     "minima-lightglue-superpoint": "minima_lightglue.pth",
+    "xfeat-star": "xfeat.pt",
     "loftr": "outdoor_ds.ckpt",
     "minima-loftr": "minima_loftr.ckpt",
     "eloftr": "minima_eloftr.ckpt",  # the authors' own is in the same form, and on the hub in that of transformers

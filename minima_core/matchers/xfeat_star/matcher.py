@@ -47,8 +47,8 @@ class Cells:
 class XFeatStar(Matcher):
     """XFeat's semi-dense mode (Potje et al., CVPR 2024, section 3.2): nearest neighbours among cells, refined.
 
-    Unlike LoFTR it looks at each image alone, so that cells are described once an image; its weights are a sixtieth of
-    LoFTR's, free to use, and there is a pre-trained parent wherever packages can be had.
+    Unlike LoFTR it looks at each image alone, so that an image's cells are described once whatever it is paired with. It
+    has an eighth of LoFTR's weights, and they are free to use.
     """
 
     class Params(Matcher.Params):
