@@ -61,7 +61,7 @@ PUBLISHED_MODELS |= {
 PUBLISHED_MODELS["xfeat"] = ("xfeat", {"long_side": 1024, "max_keypoints": 2048, "similarity": 0.82})
 PUBLISHED_MODELS["xfeat-star"] = (
     "xfeat_star",
-    {"long_side": 1024, "max_keypoints": 4096, "cells": 4096, "certainty": 0.25},
+    {"long_side": 640, "max_keypoints": 4096, "cells": 4096, "certainty": 0.25},
 )
 PUBLISHED_MODELS["sift"] = ("sift", {"long_side": 1024, "max_keypoints": 2048, "ratio": 0.8})
 # the file of a published model's network, which NAME=FILE gives another for
@@ -83,7 +83,9 @@ NETWORKS = {
 }
 # ours, by scripts/train_release.py, shipped with the package; everybody may use it for anything
 RELEASED = {"minima-lightglue": Path(__file__).parent / "released" / "minima-lightglue"}
-_NAMES = f"{REGISTRY}NAME@ALIAS, NAME=FILE, or one of {', '.join(sorted([*RELEASED, *PUBLISHED_MODELS]))}"
+# the extractor of a released model, matching cells instead of keypoints: name -> (matcher, model)
+SEMIDENSE = {"minima-xfeat-star": ("xfeat-star", "minima-lightglue")}
+_NAMES = f"{REGISTRY}NAME@ALIAS, NAME=FILE, or one of {', '.join(sorted([*RELEASED, *SEMIDENSE, *PUBLISHED_MODELS]))}"
 Picture = str | Path | np.ndarray | torch.Tensor
 
 
@@ -215,13 +217,26 @@ def _load(name: str, device: str) -> LoadedMatcher:
         with TemporaryDirectory() as downloaded:
             matcher, card = read_model(_from_registry(name, Path(downloaded)), device)
         return LoadedMatcher(name, matcher, card.licence, card)
+    if name in SEMIDENSE:
+        return _semidense(name, device)
     folder = RELEASED.get(name) or Path(name)
     if not folder.is_dir():
-        close = difflib.get_close_matches(name, [*RELEASED, *PUBLISHED_MODELS], n=1)
+        close = difflib.get_close_matches(name, [*RELEASED, *SEMIDENSE, *PUBLISHED_MODELS], n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
         raise ConfigError(f"no model '{name}'; {hint}MODEL is a folder with {ModelCard.FILE}, {_NAMES}")
     matcher, card = read_model(folder, device)
     return LoadedMatcher(name, matcher, card.licence, card)
+
+
+def _semidense(name: str, device: str) -> LoadedMatcher:
+    """Return a model of ``SEMIDENSE``."""
+    published, released = SEMIDENSE[name]
+    plugin, settings = PUBLISHED_MODELS[published]
+    matcher, folder = create(plugin, settings, name), RELEASED[released]
+    with weights.given(NETWORKS[published], folder / WEIGHTS):
+        matcher.load_published()
+    card = ModelCard.load(folder).model_copy(update={"matcher": plugin, "params": settings})
+    return LoadedMatcher(name, matcher.to(device).eval(), card.licence, card)
 
 
 def save_model(folder: Path, matcher: Matcher, card: ModelCard) -> ModelCard:

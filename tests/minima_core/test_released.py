@@ -28,6 +28,19 @@ def test_it_travels_with_the_package():
     assert (RELEASED["minima-lightglue"] / WEIGHTS).stat().st_size < 20e6
 
 
+def test_its_extractor_matches_cells_too(released):
+    found = load_matcher("minima-xfeat-star")
+    assert found.card.commercial and found.card.matcher == "xfeat_star"
+    trained = released.matcher.extractor.net.net.state_dict()
+    state = found.matcher.network.state_dict()
+    assert state.keys() == trained.keys() and all(torch.equal(state[name], trained[name]) for name in state)
+    photograph = data.chelsea()[:, :400]
+    matches = found.match(photograph[8:], photograph[:-8])
+    error = (matches.mkpts0 + torch.tensor([0, 8]) - matches.mkpts1).norm(dim=-1)
+    assert len(matches) > 500
+    assert float(error.median()) < 1
+
+
 @pytest.mark.parametrize("modality", ["infrared", "sketch"])
 def test_it_finds_a_photograph_again_in_another_modality(released, modality):
     photograph = data.chelsea()[:, :400]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from minima_core.data.pairs import PairSource
 
 FILE = "xfeat.pt"
+EXTRACTOR = "extractor.net.net."  # what the names of its weights begin with in a LightGlue model
 MULTIPLE = 32  # the coarsest features are that many pixels apart
 SCALES = {0.6: 0.2, 1.3: 0.8}  # of the image -> share of the cells that are taken at that scale, the authors'
 
@@ -47,8 +48,8 @@ class Cells:
 class XFeatStar(Matcher):
     """XFeat's semi-dense mode (Potje et al., CVPR 2024, section 3.2): nearest neighbours among cells, refined.
 
-    Unlike LoFTR it looks at each image alone, so that an image's cells are described once whatever it is paired with. It
-    has an eighth of LoFTR's weights, and they are free to use.
+    Unlike LoFTR it looks at each image alone, so that an image's cells are described once for all of its pairs. It has an
+    eighth of LoFTR's weights, and they are free to use.
     """
 
     class Params(Matcher.Params):
@@ -77,8 +78,13 @@ class XFeatStar(Matcher):
         return self
 
     def load_published(self) -> Provenance:
-        """Load the official weights."""
-        weights.load_strictly(self.network, weights.load(FILE), FILE)
+        """Load the official weights, or those of the extractor where the file given for them is of a LightGlue model.
+
+        XFeat that was trained together with LightGlue describes cells as well.
+        """
+        state = weights.load(FILE)
+        own = {name.removeprefix(EXTRACTOR): some for name, some in state.items() if name.startswith(EXTRACTOR)}
+        weights.load_strictly(self.network, own or state, FILE)
         return Provenance.of(FILE)
 
     def terms(self) -> Licence:
