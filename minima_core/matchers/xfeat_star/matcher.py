@@ -48,8 +48,8 @@ class Cells:
 class XFeatStar(Matcher):
     """XFeat's semi-dense mode (Potje et al., CVPR 2024, section 3.2): nearest neighbours among cells, refined.
 
-    Unlike LoFTR it looks at each image alone, so that an image's cells are described once for all of its pairs. It has an
-    eighth of LoFTR's weights, and they are free to use.
+    Unlike LoFTR it looks at each image alone, so that its cells are described once for all pairs. It has an eighth of
+    LoFTR's weights, and they are free to use.
     """
 
     class Params(Matcher.Params):
