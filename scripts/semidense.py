@@ -40,6 +40,8 @@ from minima_core.manifest import ModelCard
 MODALITIES = ["infrared", "event", "paint", "sketch", "sar", "medical"]
 THRESHOLD = 0.02  # in use; so short a training leaves probabilities low, and 0.2 is what training refines from
 SMALL = {"size": "small", "long_side": 256, "max_keypoints": 2048, "threshold": 0.2}
+# of the way from the parent's weights to the trained ones: a network from nothing has no use for less
+SHARES = {"loftr": 1.0, "eloftr": 1.0, "xfeat_star": 0.5}
 SHAPES: dict[str, dict[str, Any]] = {
     "loftr": SMALL,
     "eloftr": SMALL,
@@ -47,7 +49,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 SIDES = {"loftr": 256, "eloftr": 256, "xfeat_star": 640}  # pixels, of images in use
 # at the start and from the parent on
-RATES = {"loftr": (2.0e-3, 1.0e-3), "eloftr": (2.0e-3, 1.0e-3), "xfeat_star": (5.0e-4, 5.0e-4)}
+RATES = {"loftr": (2.0e-3, 1.0e-3), "eloftr": (2.0e-3, 1.0e-3), "xfeat_star": (1.0e-4, 1.0e-4)}
 CHANGES: dict[str, Any] = {
     "modalities": MODALITIES,
     "dataset": {"name": "commons"},
@@ -62,7 +64,6 @@ TRAIN: dict[str, Any] = {
     "validation_samples": 64,
     "validate_every": 250,
     "checkpoint_every": 50,
-    "learned_share": 1.0,
     "threads": 1,
 }
 COLUMNS: Columns = {
@@ -97,7 +98,7 @@ def main(arguments: argparse.Namespace) -> None:
     parent: dict[str, Any] = {}
     if matcher != "xfeat_star":
         more = {"steps": arguments.parent_steps, "threads": 2, "pairs": {"modalities": {"strategy": "rgb_only"}}}
-        first = merged(merged(preset, start), more)
+        first = merged(merged(preset, start), more | {"learned_share": 1.0})
         parent = {"training": {"pretrain": {matcher: {"mode": "train", "start": "random", "train": first}}}}
     begin(out, merged(params, parent))
     inputs = {name: str(out / "data" / name) for name in ("raw", "index", "certificate")}
@@ -110,7 +111,11 @@ def main(arguments: argparse.Namespace) -> None:
     def train_and_score(run: tuple[str, int]) -> None:
         strategy, seed = run
         folder = out / "runs" / f"{strategy}-{seed}"
-        how = {"steps": arguments.steps, "pairs": {"modalities": {"strategy": strategy}}}
+        how = {
+            "steps": arguments.steps,
+            "learned_share": SHARES[matcher],
+            "pairs": {"modalities": {"strategy": strategy}},
+        }
         train = merged(merged(preset, rate), how)
         begin(folder, merged(params, {"seed": seed, "training": {"finetune": {matcher: {"demo": train}}}}))
         stage(

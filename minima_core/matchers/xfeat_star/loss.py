@@ -1,7 +1,9 @@
 """XFeat*'s losses: which cell, how surely, and which place in it (Potje et al., CVPR 2024, section 3.3).
 
-The paper tells a matching cell from the other matching cells; here it is told from all cells of the other image, as it
-must be in use. The keypoints' loss is left out, because semi-dense matches need none.
+Two things are not as there. A cell is told from all cells of the other image, as it must be in use, not from those that
+match alone. And reliabilities learn which cells were told right, not how probable the true ones are: across modalities
+that is next to nothing for all cells at first, and reliabilities that say so of all rank none. The keypoints' loss is
+left out, because semi-dense matches need none.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 MOST = 512  # matches of a pair that are learnt from; where there are more, every n-th
 TEMPERATURE = 0.2  # similarities are multiplied by it, the authors'
-RELIABILITY_WEIGHT, PLACE_WEIGHT = 3.0, 2.0  # the authors'
+PLACE_WEIGHT = 2.0  # the authors'
+RELIABILITY_WEIGHT = 0.5  # as in the joint training
+CLEAR = 1e-4  # reliabilities are kept this far from 0 and 1
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,12 @@ def pair_losses(
     forth, right = _told(own0, desc1, truth.cell1, truth.real1)
     back, right_back = _told(own1, desc0, truth.cell0, truth.real0)
     sure = (forth + back).detach().exp()
-    trust = (reliability0[truth.cell0] - sure).abs() + (reliability1[truth.cell1] - sure).abs()
+    told = (right & right_back).float()
+    own = torch.cat([reliability0[truth.cell0], reliability1[truth.cell1]]).clamp(CLEAR, 1 - CLEAR)
+    trust = F.binary_cross_entropy(own, told.repeat(2), reduction="none")
     place = F.cross_entropy(places(network, own0, own1), truth.place, reduction="none")
     place = (place * sure).sum() / sure.sum().clamp(min=1e-6)  # where the cells are not found, nor is the place in them
-    return torch.stack([-(forth + back).mean(), trust.mean(), place, (right & right_back).float().mean()])
+    return torch.stack([-(forth + back).mean(), trust.mean(), place, told.mean()])
 
 
 def _told(

@@ -112,12 +112,12 @@ def test_losses_by_hand():
     # cell 0 of image 0 is cell 1 of image 1; similarities 25 and 0 times 0.2; one other cell forth, two others back
     desc1 = desc0[[1, 0, 2]]
     forth, back = (-np.log(np.exp(5) / (np.exp(5) + others)) for others in (1, 2))
-    sure = np.exp(-forth - back)
     got = losses(network, truth, desc0, desc1, [0.4, 0, 0], [0, 0.9, 0])
-    want = [forth + back, abs(0.4 - sure) + abs(0.9 - sure), np.log(64), 1.0]
+    want = [forth + back, -(np.log(0.4) + np.log(0.9)) / 2, np.log(64), 1.0]
     assert got.tolist() == pytest.approx(want, rel=1e-4)
     wrong = losses(network, truth, desc0, desc0, [0.4, 0, 0], [0, 0.9, 0])
     assert wrong[3] == 0 and wrong[0] > got[0] + 5
+    assert wrong[1].item() == pytest.approx(-(np.log(0.6) + np.log(0.1)) / 2, rel=1e-4)
 
 
 def test_a_few_steps_lower_the_loss(made, data):
