@@ -42,11 +42,16 @@ class Registered:
     new: bool
 
 
+def registered_name(matcher: str) -> str:
+    """Return what a matcher's models are called in the registry; Prefect's artifacts know dashes, no underscores."""
+    return f"minima-{matcher}".lower().replace("_", "-")
+
+
 @task(name="register", task_run_name="register {matcher}", cache_policy=NO_CACHE, persist_result=False)
 def register(matcher: str, folder: Path) -> Registered:
-    """Register a model folder as a version of ``minima-<matcher>``, once: the same card is the same version."""
+    """Register a model folder as a version of ``registered_name``, once: the same card is the same version."""
     card = ModelCard.load(folder)
-    name, digest = f"minima-{matcher}", card.digest()
+    name, digest = registered_name(matcher), card.digest()
     client = connect()
     for known in client.search_model_versions(f"name = '{name}'"):
         if known.tags.get("card_digest") == digest:

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from prefect.artifacts import MarkdownArtifact
 
 from flows.promotion import Promotion
-from flows.registry import CHAMPION, promote, register
+from flows.registry import CHAMPION, promote, register, registered_name
 from minima_core.errors import DataError
 from minima_core.io.images import encode_png, write_image
 from minima_core.manifest import ModelCard
+from minima_core.matchers.base import MATCHERS
 from minima_core.models import create, save_model
 from minima_core.random import rng
 from tasks.reports import ScoreReport
@@ -59,6 +61,13 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     return folder
+
+
+def test_every_matchers_name_may_name_an_artifact_of_prefect():
+    names = [registered_name(matcher) for matcher in [*MATCHERS.names(), "Line_Matcher2"]]
+    assert "minima-xfeat-star" in names and names[-1] == "minima-line-matcher2"
+    for name in names:
+        assert MarkdownArtifact(key=f"promotion-{name}", markdown="").key
 
 
 def test_a_model_is_registered_once_and_matches_in_a_fresh_process(checkout, tmp_path):
