@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from stages import (
+    AUC_AT_10,
     OF_TEXTURES,
     REAL,
-    Columns,
     begin,
     fetch,
     lying_in,
@@ -42,20 +42,6 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 CHANGES: dict[str, Any] = {
     "dataset": {"name": "commons", "commons": {"views": 1}},  # a photograph is one pair
     "validation": OF_TEXTURES,
-}
-COLUMNS: Columns = {
-    "synthetic_six, six": ("synthetic_six", lambda r: r["metrics"]["auc@10"]),
-    "synthetic_six, RGB": ("synthetic_six", lambda r: r["categories"]["rgb"]["auc@10"]),
-    "real RGB": ("rgb_retention", lambda r: r["metrics"]["auc@10"]),
-    **{
-        f"{name}, {title}": (name, lambda r, part=part, row=row: r[part][row]["auc@10px"])
-        for name in ("mmim", "mmim_warped")
-        for title, part, row in (
-            ("medical", "groups", "Medical"),
-            ("remote sensing", "groups", "RemoteSensing"),
-            ("VIS-IR", "categories", "ComputerVision/VIS_IR"),
-        )
-    },
 }
 
 
@@ -113,7 +99,7 @@ def main(arguments: argparse.Namespace) -> None:
     rows = {"nothing: the RGB parent": [out]} | {
         strategy: [_folder(out, strategy, seed) for seed in arguments.seeds] for strategy in chosen
     }
-    columns = {title: column for title, column in COLUMNS.items() if column[0] in benchmarks}
+    columns = {title: column for title, column in AUC_AT_10.items() if column[0] in benchmarks}
     sys.stdout.write(table("trained on", rows, columns) + "\n")
 
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from stages import (
+    AUC_AT_10,
     OF_TEXTURES,
     REAL,
-    Columns,
     begin,
     fetch,
     lying_in,
@@ -65,20 +65,6 @@ TRAIN: dict[str, Any] = {
     "validate_every": 250,
     "checkpoint_every": 50,
     "threads": 1,
-}
-COLUMNS: Columns = {
-    "synthetic_six, RGB": ("synthetic_six", lambda r: r["categories"]["rgb"]["auc@10"]),
-    "synthetic_six, six": ("synthetic_six", lambda r: r["metrics"]["auc@10"]),
-    "real RGB": ("rgb_retention", lambda r: r["metrics"]["auc@10"]),
-    **{
-        f"{name}, {title}": (name, lambda r, part=part, row=row: r[part][row]["auc@10px"])
-        for name in ("mmim", "mmim_warped")
-        for title, part, row in (
-            ("medical", "groups", "Medical"),
-            ("remote sensing", "groups", "RemoteSensing"),
-            ("VIS-IR", "categories", "ComputerVision/VIS_IR"),
-        )
-    },
 }
 STRATEGIES = {"random": "fine-tuned on random modalities", "rgb_only": "as long on RGB alone"}
 
@@ -134,7 +120,7 @@ def main(arguments: argparse.Namespace) -> None:
         title: [out / "runs" / f"{strategy}-{seed}" for seed in arguments.seeds]
         for strategy, title in STRATEGIES.items()
     }
-    columns = {title: column for title, column in COLUMNS.items() if column[0] in benchmarks}
+    columns = {title: column for title, column in AUC_AT_10.items() if column[0] in benchmarks}
     sys.stdout.write(table("AUC@10", rows, columns) + "\n")
 
 

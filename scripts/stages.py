@@ -28,6 +28,20 @@ OF_TEXTURES: dict[str, Any] = {
 REAL = {"mmim": "mmim", "mmim_warped": "mmim", "rgb_retention": "rgbd"}  # benchmarks, and what folder their data are in
 # title of a column -> the benchmark it is about, and its figure in that benchmark's scores
 Columns = dict[str, tuple[str, Callable[[dict[str, Any]], float]]]
+AUC_AT_10: Columns = {
+    "synthetic_six, six": ("synthetic_six", lambda r: r["metrics"]["auc@10"]),
+    "synthetic_six, RGB": ("synthetic_six", lambda r: r["categories"]["rgb"]["auc@10"]),
+    "real RGB": ("rgb_retention", lambda r: r["metrics"]["auc@10"]),
+    **{
+        f"{name}, {title}": (name, lambda r, part=part, row=row: r[part][row]["auc@10px"])
+        for name in ("mmim", "mmim_warped")
+        for title, part, row in (
+            ("medical", "groups", "Medical"),
+            ("remote sensing", "groups", "RemoteSensing"),
+            ("VIS-IR", "categories", "ComputerVision/VIS_IR"),
+        )
+    },
+}
 
 
 def params_with(changes: dict[str, Any]) -> dict[str, Any]:
