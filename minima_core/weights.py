@@ -12,7 +12,6 @@ from __future__ import annotations
 import http.client
 import logging
 import os
-import pickle
 import shutil
 import socket
 import subprocess
@@ -30,13 +29,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from minima_core.config import unknown
 from minima_core.errors import WeightsError
 from minima_core.io.atomic import atomic_path, write_text
+from minima_core.io.weights import read_checkpoint
 from minima_core.manifest import file_sha256
 from minima_core.published import PUBLISHED, REPOSITORIES, Published, Wheel
 
@@ -125,20 +123,14 @@ def fetch_repository(name: str) -> Path:
     return Path(root) / entry.folder
 
 
-def load(name: str) -> Any:
+def load(name: str) -> dict[str, Any]:
     """Return what the published file ``name`` holds, tensors on the CPU; nothing in it is executed.
 
     Raises:
         WeightsError: as ``fetch``, or if the file is no checkpoint.
     """
     path = fetch([name])[name]
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
-        remedy = "give another" if name in _given else "remove it"
-        raise WeightsError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}; {remedy}") from None
+    return read_checkpoint(path, "give another" if name in _given else "remove it")
 
 
 def cache_folder() -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,9 +15,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from minima_core.errors import TrainingError
+from minima_core.errors import TrainingError, WeightsError
 from minima_core.io.atomic import whole_folder, write_bytes, write_json
-from minima_core.io.weights import save_weights
+from minima_core.io.weights import read_checkpoint, save_weights
 
 KEEP = 2
 
@@ -77,9 +76,9 @@ def load(scratch: Path) -> tuple[Progress, dict[str, torch.Tensor], dict[str, An
         curves = {name: [(int(s), float(v)) for s, v in curve] for name, curve in values["curves"].items()}
         best = None if values["best"] is None else (float(values["best"][0]), int(values["best"][1]))
         state = load_file(folders[-1] / "model.safetensors")
-        optimiser = torch.load(folders[-1] / "optimiser.pt", map_location="cpu", weights_only=True)
+        optimiser = read_checkpoint(folders[-1] / "optimiser.pt", "it was cut")
         progress = Progress(int(values["step"]), int(values["skipped"]), curves, best, float(values["scale"]))
-    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError, WeightsError) as error:
         raise TrainingError(
             f"checkpoint {folders[-1]} is damaged ({str(error).splitlines()[0]}); remove this folder and run again"
         ) from None

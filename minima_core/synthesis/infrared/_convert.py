@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from minima_core.errors import WeightsError
+from minima_core.io.weights import read_checkpoint
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -161,18 +161,10 @@ def _read_part(folder: Path) -> list[Update]:
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of the only weight file in a folder; nothing in it is executed."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     files = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.bin"))]
     if not files:
         raise WeightsError(f"no weights beside {folder / CONFIG}; replace the adapter")
-    try:
-        if files[0].suffix == ".safetensors":
-            return load_file(files[0])
-        return torch.load(files[0], map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise WeightsError(f"{files[0]} cannot be read: {str(error).splitlines()[0]}; replace the adapter") from None
+    return read_checkpoint(files[0], "replace the adapter")
 
 
 @torch.no_grad()
