@@ -109,7 +109,7 @@ def network(state: dict[str, torch.Tensor]) -> Dsine:
 
 def _published(name: str) -> Dsine:
     content = load(name)
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+    if not isinstance(content.get("model"), dict):
         raise WeightsError(f"{name} holds no weights under 'model'; it is not the published file")
     return network(content["model"])
 
