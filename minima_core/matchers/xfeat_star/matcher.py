@@ -151,7 +151,9 @@ class XFeatStar(Matcher):
         desc, reliability = describe(self.network, images, masks)
         sides = (*desc.chunk(2), *reliability.chunk(2))
         of_pairs = zip(truths(batch), *sides, strict=True)
-        each = torch.stack([pair_losses(self.network, *pair) for pair in of_pairs])
+        # near ties decide which cell is told; and CUDA refuses the reliabilities' loss in half precision
+        with torch.autocast(images.device.type, enabled=False):
+            each = torch.stack([pair_losses(self.network, *pair) for pair in of_pairs])
         cells, trust, place, told = each.mean(0)
         parts = {"coarse": cells, "reliability": trust, "place": place, "recall": told}
         total = cells + RELIABILITY_WEIGHT * trust + PLACE_WEIGHT * place

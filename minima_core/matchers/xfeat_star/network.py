@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 BINS = 8  # along either side of the square of places that a match is refined to, a pixel apart
-# The place that is the cell's own point. The authors' code takes 4; their weights, on pictures moved by known
-# homographies, say 3: the median error along either axis is 1.0 px with 4 and below 0.1 px with 3.
+# The place that is the cell's own point. The authors' code takes 4; their weights, on photographs moved by known
+# homographies, say 3: benchmarks/places.py.
 MIDDLE = 3
 SHARPNESS = 3.0  # of the probabilities that places are averaged by, the authors'
 EPS = 1e-5  # added to the variance of an image, as InstanceNorm2d does
