@@ -42,9 +42,8 @@ def main() -> None:
     print(f"{len(errors)} photographs; pixels off, lowest / mean / highest of their medians")
     for index in INDICES:
         moved = errors - (index - MIDDLE)
-        each = (
-            f"{a:+.1f} / {b:+.1f} / {c:+.1f}" for a, b, c in zip(moved.min(0), moved.mean(0), moved.max(0), strict=True)
-        )
+        rows = zip(moved.min(0), moved.mean(0), moved.max(0), strict=True)
+        each = (f"{low:+.1f} / {mean:+.1f} / {high:+.1f}" for low, mean, high in rows)
         print(f"index {index}   along x {next(each)}   along y {next(each)}")
 
 

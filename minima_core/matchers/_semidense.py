@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,9 +13,12 @@ from torch.nn import functional as F
 
 from minima_core import weights
 from minima_core.geometry.cells import CELL
+from minima_core.matchers.base import Matcher
 from minima_core.types import Matches
 
 if TYPE_CHECKING:
+    from minima_core.data.image_pairs import ImagePairs
+    from minima_core.data.pairs import PairSource
     from minima_core.supervision.coarse import CoarseTargets
 
 Ids = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # (M,) pair of the batch, cell of image 0, cell of image 1
@@ -21,6 +26,29 @@ LUMA = (0.299, 0.587, 0.114)
 BORDER = 2  # cells at an image's edge that are not matched
 FINE_SHARE = 0.3  # of the cells, the most matches that are refined in training
 MIN_TRUE = 200  # of these, how many are kept for true matches
+
+
+class CellMatcher(Matcher, ABC):
+    """A matcher that learns from whole images, every cell of which is supervised."""
+
+    @property
+    def training_multiple(self) -> int:
+        """Both sides of a training image's area are floored to a multiple of this."""
+        return self.size_multiple
+
+    def training_data(
+        self,
+        pairs: PairSource,
+        *,
+        max_keypoints: int,  # noqa: ARG002 (every cell is supervised)
+        cache: Path,
+        workers: int,
+    ) -> ImagePairs:
+        """Return samples whose longer side is ``long_side``, padded to squares."""
+        from minima_core.data.image_pairs import ImagePairs  # matching needs nothing of what training does
+
+        side, multiple = self.params.long_side, self.training_multiple
+        return ImagePairs(pairs, side=side, fit="pad", multiple=multiple, cache=cache, workers=workers)
 
 
 def gray(image: torch.Tensor) -> torch.Tensor:

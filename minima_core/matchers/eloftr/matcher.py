@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
@@ -20,6 +19,7 @@ from minima_core.geometry.cells import CELL, cell_points
 from minima_core.licences import Licence
 from minima_core.matchers._semidense import (
     BORDER,
+    CellMatcher,
     cell_area,
     gray,
     match_alike,
@@ -45,14 +45,13 @@ from minima_core.published import PUBLISHED, REPOSITORIES
 from minima_core.types import Matches
 
 if TYPE_CHECKING:
-    from minima_core.data.image_pairs import ImageBatch, ImagePairs
-    from minima_core.data.pairs import PairSource
+    from minima_core.data.image_pairs import ImageBatch
 
 REPOSITORY = "efficientloftr"
 MINIMA_FILE = "minima_eloftr.ckpt"
 
 
-class EfficientLoFTR(Matcher):
+class EfficientLoFTR(CellMatcher):
     """Efficient LoFTR (Wang et al., CVPR 2024), with the layers of transformers."""
 
     class Params(Matcher.Params):
@@ -133,19 +132,6 @@ class EfficientLoFTR(Matcher):
         """Return the backbone with the transformer."""
         network: Any = self.network  # its parts have no types
         return [network.efficientloftr]
-
-    def training_data(
-        self,
-        pairs: PairSource,
-        *,
-        max_keypoints: int,  # noqa: ARG002 (every cell is supervised)
-        cache: Path,
-        workers: int,
-    ) -> ImagePairs:
-        """Return samples whose longer side is ``long_side``, padded to squares."""
-        from minima_core.data.image_pairs import ImagePairs  # matching needs nothing of what training does
-
-        return ImagePairs(pairs, side=self.params.long_side, fit="pad", multiple=MULTIPLE, cache=cache, workers=workers)
 
     def loss(self, batch: ImageBatch) -> Losses:
         """Return the focal loss of the cells plus the losses of the refined matches."""

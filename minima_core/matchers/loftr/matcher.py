@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -14,20 +13,19 @@ from minima_core.errors import WeightsError
 from minima_core.geometry.cells import CELL
 from minima_core.geometry.coords import from_corner_origin
 from minima_core.licences import Licence
-from minima_core.matchers._semidense import gray, load_checkpoint, match_alike, recall, surest, to_refine
+from minima_core.matchers._semidense import CellMatcher, gray, load_checkpoint, match_alike, recall, surest, to_refine
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.matchers.loftr.network import FINE, RADIUS, Positions, Size, build, match_cells, refine
 from minima_core.published import PUBLISHED
 from minima_core.types import Matches
 
 if TYPE_CHECKING:
-    from minima_core.data.image_pairs import ImageBatch, ImagePairs
-    from minima_core.data.pairs import PairSource
+    from minima_core.data.image_pairs import ImageBatch
 
 FILES = {"outdoor": "outdoor_ds.ckpt", "minima": "minima_loftr.ckpt"}
 
 
-class LoFTR(Matcher):
+class LoFTR(CellMatcher):
     """LoFTR (Sun et al., CVPR 2021), with dual softmax, as kornia has it."""
 
     class Params(Matcher.Params):
@@ -86,19 +84,6 @@ class LoFTR(Matcher):
     def compiled(self) -> list[nn.Module]:
         """Return the backbone and both transformers."""
         return [self.network.backbone, self.network.loftr_coarse, self.network.loftr_fine]
-
-    def training_data(
-        self,
-        pairs: PairSource,
-        *,
-        max_keypoints: int,  # noqa: ARG002 (every cell is supervised)
-        cache: Path,
-        workers: int,
-    ) -> ImagePairs:
-        """Return samples whose longer side is ``long_side``, padded to squares."""
-        from minima_core.data.image_pairs import ImagePairs  # matching needs nothing of what training does
-
-        return ImagePairs(pairs, side=self.params.long_side, fit="pad", multiple=CELL, cache=cache, workers=workers)
 
     def loss(self, batch: ImageBatch) -> Losses:
         """Return the focal loss of the cells plus the loss of the refined matches."""

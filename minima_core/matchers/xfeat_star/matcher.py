@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
 import torch
@@ -15,14 +14,14 @@ from minima_core import weights
 from minima_core.geometry.cells import CELL, cell_points
 from minima_core.geometry.coords import rescale_points
 from minima_core.licences import Licence
+from minima_core.matchers._semidense import CellMatcher
 from minima_core.matchers.base import Losses, Matcher, Provenance, resize
 from minima_core.matchers.xfeat_star.network import build, describe, mean_place, places
 from minima_core.published import PUBLISHED
 from minima_core.types import Matches
 
 if TYPE_CHECKING:
-    from minima_core.data.image_pairs import ImageBatch, ImagePairs
-    from minima_core.data.pairs import PairSource
+    from minima_core.data.image_pairs import ImageBatch
 
 FILE = "xfeat.pt"
 EXTRACTOR = "extractor.net.net."  # what the names of its weights begin with in a LightGlue model
@@ -45,7 +44,7 @@ class Cells:
     desc: torch.Tensor
 
 
-class XFeatStar(Matcher):
+class XFeatStar(CellMatcher):
     """XFeat's semi-dense mode (Potje et al., CVPR 2024, section 3.2): nearest neighbours among cells, refined.
 
     Unlike LoFTR it looks at each image alone, so that its cells are described once for all pairs. It has an eighth of
@@ -65,6 +64,11 @@ class XFeatStar(Matcher):
     def __init__(self, params: Params) -> None:
         super().__init__(params)
         self.network = build()
+
+    @property
+    def training_multiple(self) -> int:
+        """That of the coarsest features; there is one scale in training."""
+        return MULTIPLE
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of everything but batch norms, whose statistics stay those of the weights at the start.
@@ -128,19 +132,6 @@ class XFeatStar(Matcher):
     def compiled(self) -> list[nn.Module]:
         """Return the whole network."""
         return [self.network]
-
-    def training_data(
-        self,
-        pairs: PairSource,
-        *,
-        max_keypoints: int,  # noqa: ARG002 (every cell is supervised)
-        cache: Path,
-        workers: int,
-    ) -> ImagePairs:
-        """Return samples whose longer side is ``long_side``, padded to squares; there is one scale in training."""
-        from minima_core.data.image_pairs import ImagePairs  # matching needs nothing of what training does
-
-        return ImagePairs(pairs, side=self.params.long_side, fit="pad", multiple=MULTIPLE, cache=cache, workers=workers)
 
     def loss(self, batch: ImageBatch) -> Losses:
         """Return the loss of telling cells apart plus those of their reliabilities and of the places in them."""

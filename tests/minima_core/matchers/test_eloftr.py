@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from few_steps import few_steps
 from plane_world import PlaneWorld
 from safetensors.torch import save_file
 
@@ -204,15 +205,9 @@ def test_fine_losses_by_hand():
 def test_a_few_steps_lower_the_loss(data):
     made, batch = matcher(threshold=0.2).train(), batch_of(data)
     optimiser = torch.optim.AdamW(made.trainable(), lr=2e-3)
-    values = []
-    for _ in range(8):
-        losses = made.loss(batch)
-        optimiser.zero_grad()
-        losses.total.backward()
-        optimiser.step()
-        values.append(float(losses.total.detach()))
-    assert values[-1] < 0.8 * values[0]
-    assert set(losses.parts) == {"coarse", "pixel", "part", "recall"}
+    losses = few_steps(made, batch, optimiser)
+    assert losses[-1].total < 0.8 * losses[0].total
+    assert set(losses[-1].parts) == {"coarse", "pixel", "part", "recall"}
 
 
 def test_a_short_training_leaves_a_matcher_that_matches(data):

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from few_steps import few_steps
 from formula import weight
 from plane_world import PlaneWorld
 from tiny_world import W
@@ -134,15 +135,9 @@ def test_a_few_steps_lower_the_loss(data):
     net = matcher(threshold=0.2).train()
     batch = batch_of(data)
     optimiser = torch.optim.AdamW(net.trainable(), lr=2e-3)
-    values = []
-    for _ in range(8):
-        losses = net.loss(batch)
-        optimiser.zero_grad()
-        losses.total.backward()
-        optimiser.step()
-        values.append(float(losses.total.detach()))
-    assert values[-1] < 0.8 * values[0]
-    assert set(losses.parts) == {"coarse", "fine", "recall"}
+    losses = few_steps(net, batch, optimiser)
+    assert losses[-1].total < 0.8 * losses[0].total
+    assert set(losses[-1].parts) == {"coarse", "fine", "recall"}
 
 
 def test_batch_without_truth_costs_nothing(data):
