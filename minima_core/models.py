@@ -232,10 +232,11 @@ def _semidense(name: str, device: str) -> LoadedMatcher:
     """Return a model of ``SEMIDENSE``."""
     published, released = SEMIDENSE[name]
     plugin, settings = PUBLISHED_MODELS[published]
-    matcher, folder = create(plugin, settings, name), RELEASED[released]
-    with weights.given(NETWORKS[published], folder / WEIGHTS):
+    matcher = create(plugin, settings, name)
+    card, path = _checked_files(RELEASED[released])
+    with weights.given(NETWORKS[published], path):
         matcher.load_published()
-    card = ModelCard.load(folder).model_copy(update={"matcher": plugin, "params": settings})
+    card = card.model_copy(update={"matcher": plugin, "params": settings})
     return LoadedMatcher(name, matcher.to(device).eval(), card.licence, card)
 
 
@@ -261,12 +262,7 @@ def read_model(folder: Path, device: str = "cpu") -> tuple[Matcher, ModelCard]:
     Raises:
         DataError: if a file is missing or damaged, or the weights are not those the card names.
     """
-    card = ModelCard.load(folder)
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise DataError(f"no {path}; {ModelCard.REMEDY}")
-    if (got := file_sha256(path)) != card.weights_sha256:
-        raise DataError(f"{path} has sha256 {got}, its card says {card.weights_sha256}; {ModelCard.REMEDY}")
+    card, path = _checked_files(folder)
     try:
         matcher = create(card.matcher, card.params, "params")
     except ConfigError as error:
@@ -279,6 +275,16 @@ def read_model(folder: Path, device: str = "cpu") -> tuple[Matcher, ModelCard]:
             f"{path} does not hold the weights of a {card.matcher}: {lines[-1]}; {ModelCard.REMEDY}"
         ) from None
     return matcher.to(device).eval(), card
+
+
+def _checked_files(folder: Path) -> tuple[ModelCard, Path]:
+    """Return the card and the weight file of a model folder, which is the one that the card names."""
+    card, path = ModelCard.load(folder), folder / WEIGHTS
+    if not path.is_file():
+        raise DataError(f"no {path}; {ModelCard.REMEDY}")
+    if (got := file_sha256(path)) != card.weights_sha256:
+        raise DataError(f"{path} has sha256 {got}, its card says {card.weights_sha256}; {ModelCard.REMEDY}")
+    return card, path
 
 
 def _registered() -> str:
