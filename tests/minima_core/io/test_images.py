@@ -115,6 +115,36 @@ def test_damaged_file_is_named(tmp_path, content, message):
         read_image(tmp_path / "x.jpg")
 
 
+JPEGS = [
+    {"quality": 90},
+    {"quality": 30, "optimize": True},
+    {"subsampling": 0},
+    {"subsampling": 1},
+    {"progressive": True},
+    {"keep_rgb": True},
+    {"restart_marker_rows": 1},
+]
+
+
+@pytest.mark.parametrize("how", JPEGS, ids=lambda how: "_".join(how))
+def test_a_jpeg_has_the_pixels_that_pillow_reads(tmp_path, monkeypatch, how):
+    noise = np.random.default_rng(0).integers(0, 256, (123, 157, 3), np.uint8)
+    path = tmp_path / "x.jpg"
+    Image.fromarray(cv2.GaussianBlur(noise, (0, 0), 2)).save(path, **how)
+    with Image.open(path) as image:
+        expected = np.array(image)
+    slow = []
+    monkeypatch.setattr("minima_core.io.images._to_rgb", lambda image: slow.append(image))
+    assert np.array_equal(read_image(path), expected)
+    assert np.array_equal(read_image(path.read_bytes()), expected)
+    assert not slow
+
+
+def test_a_jpeg_with_something_behind_its_end_is_read(tmp_path):
+    (tmp_path / "x.jpg").write_bytes(encode_jpeg(RAMP) + b"note of a camera")
+    assert np.array_equal(read_image(tmp_path / "x.jpg"), read_image(encode_jpeg(RAMP)))
+
+
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"no file .*gone\.png"):
         read_image(tmp_path / "gone.png")
