@@ -1,11 +1,13 @@
 """What a semi-dense matcher learns from modalities: from an RGB parent on, two ways.
 
-    python scripts/semidense.py semidense --real ../shared/data [--matcher xfeat_star] [--steps 600]
-    python scripts/semidense.py from-nothing --real ../shared/data --matcher eloftr --steps 1100 --parent-steps 2200
+    python scripts/semidense.py semidense --real ../shared/data [--recipe xfeat_star] [--steps 600]
+    python scripts/semidense.py on-xfeat --real ../shared/data --recipe eloftr-on-xfeat --steps 700 --parent-steps 1000
+    python scripts/semidense.py from-nothing --real ../shared/data --recipe eloftr --steps 1100 --parent-steps 2200
 
 The parent of `xfeat_star` has its authors' weights. Those of the others are not to be had everywhere, so that small
-networks learn from random ones, on the photographs of `commons` and warps of each, RGB alone. Then the parent is
-trained on random modalities, and for as many steps on RGB, a core each. All are scored by `strict-v1` on
+networks learn on the photographs of `commons` and warps of each, RGB alone: from XFeat's weights, which find cells
+already, what tells them apart by both images and where in a cell a match lies; or all from random ones. Then the
+parent is trained on random modalities, and for as many steps on RGB, a core each. All are scored by `strict-v1` on
 `synthetic_six` and, where the folder `--real` has the data, on `mmim`, `mmim_warped` and `rgb_retention`. A run that
 was cut continues. Prints a Markdown table of AUC at 10 degrees or pixels: the mean over the seeds, lowest and highest.
 """
@@ -16,6 +18,7 @@ import argparse
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +42,49 @@ from minima_core.manifest import ModelCard
 # photographs have no depth, so neither depth images nor normals
 MODALITIES = ["infrared", "event", "paint", "sketch", "sar", "medical"]
 THRESHOLD = 0.02  # in use; so short a training leaves probabilities low, and 0.2 is what training refines from
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one kind of matcher is made.
+
+    Attributes:
+        matcher: its name among the plugins.
+        settings: what differs from its section of params.yaml.
+        side: pixels, of images in use.
+        start, rate: learning rates of the parent that starts from random weights, and from the parent on.
+        share: of the way from the parent's weights to the trained ones.
+    """
+
+    matcher: str
+    settings: dict[str, Any]
+    side: int
+    start: dict[str, float]
+    rate: dict[str, float]
+    share: float = 1.0
+
+
 SMALL = {"size": "small", "long_side": 256, "max_keypoints": 2048, "threshold": 0.2}
-# of the way from the parent's weights to the trained ones: a network from nothing has no use for less
-SHARES = {"loftr": 1.0, "eloftr": 1.0, "xfeat_star": 0.5}
-SHAPES: dict[str, dict[str, Any]] = {
-    "loftr": SMALL,
-    "eloftr": SMALL,
-    "xfeat_star": {"long_side": 480, "max_keypoints": 2048},
+RECIPES = {
+    "xfeat_star": Recipe(
+        "xfeat_star", {"long_side": 480, "max_keypoints": 2048}, 640, start={}, rate={"all": 1.0e-4}, share=0.5
+    ),
+    "eloftr-on-xfeat": Recipe(
+        "eloftr",
+        {**SMALL, "size": "xfeat"},
+        480,
+        start={"backbone": 1.0e-4, "matching": 2.0e-3},
+        rate={"backbone": 1.0e-4, "matching": 1.0e-3},
+    ),
+    "eloftr": Recipe(
+        "eloftr",
+        SMALL,
+        256,
+        start={"backbone": 2.0e-3, "matching": 2.0e-3},
+        rate={"backbone": 1.0e-3, "matching": 1.0e-3},
+    ),
+    "loftr": Recipe("loftr", SMALL, 256, start={"all": 2.0e-3}, rate={"all": 1.0e-3}),
 }
-SIDES = {"loftr": 256, "eloftr": 256, "xfeat_star": 640}  # pixels, of images in use
-# at the start and from the parent on
-RATES = {"loftr": (2.0e-3, 1.0e-3), "eloftr": (2.0e-3, 1.0e-3), "xfeat_star": (1.0e-4, 1.0e-4)}
 CHANGES: dict[str, Any] = {
     "modalities": MODALITIES,
     "dataset": {"name": "commons"},
@@ -71,8 +106,9 @@ STRATEGIES = {"random": "fine-tuned on random modalities", "rgb_only": "as long 
 
 def main(arguments: argparse.Namespace) -> None:
     """Make the data, take or train the parent, train and score every child, and print the table."""
-    out, matcher = arguments.out.resolve(), arguments.matcher
-    changes: dict[str, Any] = {"matcher": {matcher: SHAPES[matcher]}}
+    out, recipe = arguments.out.resolve(), RECIPES[arguments.recipe]
+    matcher = recipe.matcher
+    changes: dict[str, Any] = {"matcher": {matcher: recipe.settings}}
     names = ["synthetic_six"]
     if arguments.real:
         changes |= lying_in(arguments.real, REAL)
@@ -80,9 +116,9 @@ def main(arguments: argparse.Namespace) -> None:
     params = merged(params_with(CHANGES), changes)
     preset = merged(params["training"]["finetune"][matcher]["demo"], TRAIN)
     make_data(out / "data", params, MODALITIES)
-    start, rate = ({"optimiser": {"lr": {"all": each}}} for each in RATES[matcher])
+    start, rate = ({"optimiser": {"lr": each}} for each in (recipe.start, recipe.rate))
     parent: dict[str, Any] = {}
-    if matcher != "xfeat_star":
+    if recipe.start:
         more = {"steps": arguments.parent_steps, "threads": 2, "pairs": {"modalities": {"strategy": "rgb_only"}}}
         first = merged(merged(preset, start), more | {"learned_share": 1.0})
         parent = {"training": {"pretrain": {matcher: {"mode": "train", "start": "random", "train": first}}}}
@@ -92,14 +128,14 @@ def main(arguments: argparse.Namespace) -> None:
     stage(out, "pretrain", matcher=matcher, out="parent", **inputs)
 
     def scored(folder: Path, model: Path) -> None:
-        score(folder, in_use(model, folder / "in-use"), benchmarks, **{"long-side": SIDES[matcher]})
+        score(folder, in_use(model, folder / "in-use"), benchmarks, **{"long-side": recipe.side})
 
     def train_and_score(run: tuple[str, int]) -> None:
         strategy, seed = run
         folder = out / "runs" / f"{strategy}-{seed}"
         how = {
             "steps": arguments.steps,
-            "learned_share": SHARES[matcher],
+            "learned_share": recipe.share,
             "pairs": {"modalities": {"strategy": strategy}},
         }
         train = merged(merged(preset, rate), how)
@@ -110,15 +146,15 @@ def main(arguments: argparse.Namespace) -> None:
         )  # fmt: skip
         scored(folder, folder / "model")
 
-    runs = [(strategy, seed) for seed in arguments.seeds for strategy in STRATEGIES]
+    runs = [(strategy, seed) for seed in arguments.seeds for strategy in arguments.strategies]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         running = [pool.submit(train_and_score, run) for run in runs]
         running.append(pool.submit(scored, out, out / "parent"))
         for each in running:
             each.result()
     rows = {"RGB parent": [out]} | {
-        title: [out / "runs" / f"{strategy}-{seed}" for seed in arguments.seeds]
-        for strategy, title in STRATEGIES.items()
+        STRATEGIES[strategy]: [out / "runs" / f"{strategy}-{seed}" for seed in arguments.seeds]
+        for strategy in arguments.strategies
     }
     columns = {title: column for title, column in AUC_AT_10.items() if column[0] in benchmarks}
     sys.stdout.write(table("AUC@10", rows, columns) + "\n")
@@ -138,10 +174,11 @@ def in_use(model: Path, copy: Path) -> Path:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, nargs="?", default=Path("semidense"))
-    parser.add_argument("--matcher", choices=list(SHAPES), default="xfeat_star")
+    parser.add_argument("--recipe", choices=list(RECIPES), default="xfeat_star")
     parser.add_argument("--real", type=Path)
     parser.add_argument("--steps", type=int, default=600, help="of each training from the parent on")
     parser.add_argument("--parent-steps", type=int, default=2200, help="of a parent that starts from random weights")
+    parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--jobs", type=int, default=2)
     main(parser.parse_args())

@@ -26,7 +26,7 @@ SETTINGS = {
     },
     "xfeat_star": {"long_side": 96, "max_keypoints": 200, "cells": 100, "certainty": 0.0},
 }
-RATES = {"roma": {"encoder": 1e-4, "decoder": 1e-3}}
+RATES = {"roma": {"encoder": 1e-4, "decoder": 1e-3}, "eloftr": {"backbone": 1e-3, "matching": 1e-3}}
 FOLDERS = {"raw": "raw", "index": "index", "certificate": "certificate", "report": "r.json"}
 
 

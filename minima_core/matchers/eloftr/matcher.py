@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = "efficientloftr"
 MINIMA_FILE = "minima_eloftr.ckpt"
+XFEAT_FILE = "xfeat.pt"
 
 
 class EfficientLoFTR(CellMatcher):
@@ -82,7 +83,10 @@ class EfficientLoFTR(CellMatcher):
     def load_published(self) -> Provenance:
         """Load the official weights: the authors' from the Hugging Face hub, or MINIMA's own file."""
         if self.params.size != "full":
-            raise WeightsError(f"no weights of size {self.params.size} are published; set matcher.eloftr.size: full")
+            raise WeightsError(
+                f"no weights of size {self.params.size} are published; set matcher.eloftr.size: full, or train it: "
+                "training.pretrain.eloftr `mode: train, start: random`"
+            )
         if self.params.published == "minima":
             weights.load_strictly(self.network, convert(unwrapped(weights.load(MINIMA_FILE))), MINIMA_FILE)
             return Provenance.of(MINIMA_FILE)
@@ -95,8 +99,25 @@ class EfficientLoFTR(CellMatcher):
         entry = REPOSITORIES[REPOSITORY]
         return Provenance({f"{entry.repo}@{entry.revision}": ""}, self.terms())
 
+    def load_frozen(self) -> Provenance:
+        """Load XFeat's official weights where the network stands on its backbone, which training does change."""
+        if self.params.size != "xfeat":
+            return super().load_frozen()
+        network: Any = self.network  # its parts have no types
+        network.efficientloftr.backbone.load(weights.load(XFEAT_FILE), XFEAT_FILE)
+        return Provenance.of(XFEAT_FILE)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the backbone, which may have learnt before, and what matches its features."""
+        network: Any = self.network
+        backbone = list(network.efficientloftr.backbone.parameters())
+        known = {id(parameter) for parameter in backbone}
+        return {"backbone": backbone, "matching": [p for p in self.trainable() if id(p) not in known]}
+
     def terms(self) -> Licence:
-        """Return the licence of the weights that ``published`` names."""
+        """Return the licence of the weights that ``published`` names, or of the backbone where it is XFeat's."""
+        if self.params.size == "xfeat":
+            return PUBLISHED[XFEAT_FILE].licence
         if self.params.published == "minima":
             return PUBLISHED[MINIMA_FILE].licence
         return REPOSITORIES[REPOSITORY].licence

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
+from kornia.feature import XFeat
 from torch import nn
+from torch.nn import functional as F
 
+from minima_core import weights
 from minima_core.geometry.cells import CELL
 from minima_core.matchers._semidense import Ids, dual_softmax, windows
+from minima_core.matchers.xfeat_star.network import normalised
 
-Size = Literal["full", "small"]
+Size = Literal["full", "small", "xfeat"]
 MULTIPLE = 32  # pixels: attention gathers 4 x 4 cells
 WINDOW = CELL  # pixels along a side of the window that belongs to a cell
 _SMALL: dict[str, Any] = {
@@ -27,23 +31,77 @@ _SMALL: dict[str, Any] = {
     "hidden_size": 64,
     "num_attention_layers": 2,
 }
+_ON_XFEAT = {**_SMALL, "out_features": [16, 16, 24, 64]}
+_CONFIGS: dict[Size, dict[str, Any]] = {"full": {}, "small": _SMALL, "xfeat": _ON_XFEAT}
+LENGTH = 16.0  # of XFeat's descriptors: similarity() then is 40 times their cosine, which tells most cells apart
+
+
+class XFeatBackbone(nn.Module):
+    """XFeat's convolutions in the place of RepVGG's: a network that need not learn to describe cells from nothing.
+
+    The batch norms keep the statistics of the official weights; a batch of a few pairs says less.
+    """
+
+    PARTS = ("skip1", "block1", "block2", "block3", "block4", "block5", "block_fusion")
+
+    def __init__(self, half: int) -> None:
+        super().__init__()
+        whole: Any = XFeat().net  # its parts have no types
+        self.xfeat = nn.ModuleDict({name: getattr(whole, name) for name in self.PARTS})
+        self.widen = nn.Sequential(nn.Conv2d(8, half, 3, padding=1), nn.ReLU())
+
+    def load(self, published: dict[str, torch.Tensor], what: str) -> None:
+        """Take XFeat's official weights, but for those of its heads.
+
+        Raises:
+            WeightsError: if they do not fit.
+        """
+        state = {name: tensor for name, tensor in published.items() if name.split(".")[0] in self.PARTS}
+        weights.load_strictly(self.xfeat, state, what)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of everything but XFeat's."""
+        super().train(mode)
+        self.xfeat.eval()
+        return self
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Return features of (B, 1, H, W) normalised images at a half, a quarter and an eighth of the size."""
+        net: Any = self.xfeat
+        half = net["block1"][:3](images)
+        quarter = net["block2"](net["block1"][3](half) + net["skip1"](images))
+        eighth = net["block3"](quarter)
+        sixteenth = net["block4"](eighth)
+        coarser = sum(
+            F.interpolate(each, eighth.shape[2:], mode="bilinear", align_corners=False)
+            for each in (sixteenth, net["block5"](sixteenth))
+        )
+        return [self.widen(half), quarter, LENGTH * F.normalize(net["block_fusion"](eighth + coarser), dim=1)]
 
 
 def build(size: Size) -> nn.Module:
-    """Return the network with random weights; ``"small"`` is for training on a CPU and has no published weights.
+    """Return the network with random weights.
 
+    ``"small"`` is for training on a CPU, and so is ``"xfeat"``, with the backbone of XFeat. Neither is published.
     The convolutions start as the authors' do. Those of transformers start near zero: features of a variance far below
-    what batch normalisation can tell from none.
+    what batch normalisation can tell from none. On XFeat, attention starts by changing nothing, so that cells are
+    matched as its descriptors say.
     """
     from transformers import EfficientLoFTRConfig, EfficientLoFTRForKeypointMatching  # takes seconds
 
-    net = EfficientLoFTRForKeypointMatching(EfficientLoFTRConfig(**(_SMALL if size == "small" else {})))
+    net: Any = EfficientLoFTRForKeypointMatching(EfficientLoFTRConfig(**_CONFIGS[size]))
     for part in net.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.ones_(part.weight)
         elif isinstance(part, nn.Conv2d) and part.groups == 1:  # those that gather tokens for attention are not meant
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
-    return net
+    if size == "xfeat":
+        net.efficientloftr.backbone = XFeatBackbone(net.config.out_features[1])
+        for layer in net.efficientloftr.local_feature_transformer.layers:
+            for attention in (layer.self_attention, layer.cross_attention):
+                nn.init.zeros_(attention.mlp.layer_norm.weight)
+    built: nn.Module = net
+    return built
 
 
 _ATTENTION = r"loftr_coarse\.layers\.(\d+)\."  # self-attention and cross-attention by turns
@@ -122,9 +180,17 @@ def match_cells(
 
     The masks keep padding from being matched; the features' attention has none and sees it as black.
     """
+    if isinstance(net.efficientloftr.backbone, XFeatBackbone):
+        image0, image1 = _normalised(image0, mask0), _normalised(image1, mask1)
     cells, *pyramid = net.efficientloftr(torch.stack([image0, image1], 1)).feature_maps
     tokens0, tokens1 = cells.flatten(3).mT.unbind(1)
     return Coarse(cells, tuple(pyramid), dual_softmax(tokens0, tokens1, mask0, mask1))
+
+
+def _normalised(images: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """Return (B, 1, H, W) images as XFeat takes them; the (B, L) masks of cells are False where padded."""
+    h, w = (side // CELL for side in images.shape[2:])
+    return normalised(images, cells.reshape(-1, h, w).repeat_interleave(CELL, 1).repeat_interleave(CELL, 2))
 
 
 def refine(net: Any, coarse: Coarse, ids: Ids) -> Fine:

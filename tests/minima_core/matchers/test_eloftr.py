@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from few_steps import few_steps
+from kornia.feature import XFeat
 from plane_world import PlaneWorld
 from safetensors.torch import save_file
 
@@ -20,7 +21,7 @@ from minima_core.geometry.project import inside
 from minima_core.io.images import to_tensor
 from minima_core.matchers._semidense import gray, mutual_matches
 from minima_core.matchers.eloftr.loss import FineTargets, fine_losses, fine_targets
-from minima_core.matchers.eloftr.network import Fine, match_cells, pixel_offset, refine, subpixel
+from minima_core.matchers.eloftr.network import LENGTH, Fine, match_cells, pixel_offset, refine, subpixel
 from minima_core.models import create
 from minima_core.supervision.coarse import coarse_targets
 
@@ -121,6 +122,65 @@ def test_weights_load_strictly(monkeypatch, tmp_path, net):
         other.load_published()
     with pytest.raises(WeightsError, match="size small"):
         matcher().load_published()
+
+
+@pytest.fixture
+def xfeat(monkeypatch):
+    """Return XFeat with weights that stand for the official ones, which a matcher on its backbone takes."""
+    torch.manual_seed(2)
+    net = XFeat().net
+    for part in net.modules():  # statistics that differ from those that a network begins with
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 2)
+    monkeypatch.setattr(weights, "load", lambda name: dict(net.state_dict()))
+    return net.eval()
+
+
+def on_xfeat():
+    torch.manual_seed(0)
+    return create("eloftr", SETTINGS | {"size": "xfeat"}, "test")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("right", [128, 96])  # where the pictures end and padding begins
+def test_on_xfeat_cells_start_as_its_descriptors(xfeat, right):
+    made = on_xfeat()
+    assert made.load_frozen().source.keys() == {"xfeat.pt"} and made.terms().commercial
+    images = gray(torch.stack([picture(96, right), picture(96, right, seed=1)]))
+    mask = torch.zeros(12, 16, dtype=torch.bool)
+    mask[:, : right // 8] = True
+    image0, image1 = torch.nn.functional.pad(images, (0, 128 - right))[:, None]
+    coarse = match_cells(made.train().network, image0, image1, *[mask.flatten()[None]] * 2)
+    if right == 128:  # XFeat's own norm would count the padding too
+        expected = LENGTH * torch.nn.functional.normalize(xfeat(images)[0], dim=1)
+        torch.testing.assert_close(coarse.cells[0], expected, atol=1e-3, rtol=1e-3)
+    cosine = torch.einsum("chw,cij->hwij", *coarse.cells[0].div(LENGTH)).flatten(0, 1).flatten(1)
+    logits = (40 * cosine)[mask.flatten()][:, mask.flatten()]
+    found = coarse.confidence[0][mask.flatten()][:, mask.flatten()]
+    torch.testing.assert_close(found, logits.softmax(0) * logits.softmax(1))
+    assert coarse.confidence[0].sum() == pytest.approx(float(found.sum()))
+
+
+def test_on_xfeat_training_changes_all_but_the_statistics_of_the_backbone(xfeat, data):
+    made, batch = on_xfeat(), batch_of(data)
+    made.load_frozen()
+    groups = made.groups()
+    assert sum(len(some) for some in groups.values()) == len(made.trainable())
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    rates = [{"params": groups["backbone"], "lr": 1e-4}, {"params": groups["matching"], "lr": 2e-3}]
+    losses = few_steps(made.train(), batch, torch.optim.AdamW(rates))
+    assert losses[-1].total < 0.9 * losses[0].total
+    same = {name for name, value in made.state_dict().items() if torch.equal(value, before[name])}
+    assert same == {name for name in before if ".xfeat." in name and name not in dict(made.named_parameters())}
+
+
+def test_on_xfeat_weights_of_another_network_are_refused(xfeat, monkeypatch):
+    monkeypatch.setattr(weights, "load", lambda name: {"block1.0.layer.0.weight": torch.zeros(1)})
+    with pytest.raises(WeightsError, match=r"xfeat\.pt does not fit the network"):
+        on_xfeat().load_frozen()
+    with pytest.raises(WeightsError, match="size xfeat are published"):
+        on_xfeat().load_published()
 
 
 def authors_names(stages=(1, 1, 1, 1), layers=2):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from minima_core.config import load_params
+from minima_core.errors import WeightsError
 from minima_core.geometry.project import inside
 from minima_core.io.images import to_tensor
 from minima_core.matchers.base import MATCHERS
@@ -30,12 +31,13 @@ SMALL = {
 }
 
 
-def matcher(name):
+def matcher(name, **changes):
     """Return a matcher with the settings of params.yaml, or as published, made small."""
     published = (settings for plugin, settings in PUBLISHED_MODELS.values() if plugin == name)
     settings = PARAMS["matcher"].get(name) or next(published)
     torch.manual_seed(1)
-    made = create(name, settings | {key: value for key, value in SMALL.items() if key in settings}, "test")
+    small = {key: value for key, value in SMALL.items() if key in settings}
+    made = create(name, settings | small | changes, "test")
     for norm in made.eval().modules():  # statistics of what they see: features of random weights would all but vanish
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.train().momentum = 1.0
@@ -50,9 +52,24 @@ def picture(h, w, seed=0):
     return to_tensor(np.clip(page, 0, 255).astype(np.uint8))
 
 
-@pytest.fixture(scope="module", params=MATCHERS.names())
+# with a backbone of other layers, a matcher is another one
+KINDS = {**{name: (name, {}) for name in MATCHERS.names()}, "eloftr on XFeat": ("eloftr", {"size": "xfeat"})}
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def made(request):
-    return request.param, matcher(request.param)
+    return request.param, of_kind(request.param)
+
+
+def of_kind(kind):
+    name, changes = KINDS[kind]
+    made = matcher(name, **changes)
+    if changes:  # XFeat with random weights describes all cells alike, nearly
+        try:
+            made.load_frozen()
+        except WeightsError as error:
+            pytest.skip(f"the official weights cannot be had here: {error}")
+    return made
 
 
 def test_matches_lie_on_images_of_two_sizes_and_are_no_more_than_asked_for(made):
@@ -123,8 +140,8 @@ def test_half_precision_gives_close_matches(made, monkeypatch, precision):
 
 def test_compiling_changes_nothing_and_reaches_every_part_it_names(made, monkeypatch):
     """Torch's compiler itself takes minutes; what it is asked to compile is called through what it returns."""
-    name, _ = made
-    fresh, pair = matcher(name), (picture(96, 128), picture(96, 128).roll(8, -1))
+    kind, _ = made
+    fresh, pair = of_kind(kind), (picture(96, 128), picture(96, 128).roll(8, -1))
     before = fresh.match(*pair)
     called = []
 
