@@ -26,6 +26,7 @@ LUMA = (0.299, 0.587, 0.114)
 BORDER = 2  # cells at an image's edge that are not matched
 FINE_SHARE = 0.3  # of the cells, the most matches that are refined in training
 MIN_TRUE = 200  # of these, how many are kept for true matches
+EPS = 1e-5  # added to the variance of an image, as InstanceNorm2d does
 
 
 class CellMatcher(Matcher, ABC):
@@ -54,6 +55,18 @@ class CellMatcher(Matcher, ABC):
 def gray(image: torch.Tensor) -> torch.Tensor:
     """Return (B, 1, H, W) of (B, 3, H, W) RGB."""
     return torch.einsum("bchw,c->bhw", image, image.new_tensor(LUMA))[:, None]
+
+
+def normalised(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Return (B, 1, H, W), as XFeat is given images: (B, C, H, W) ones' mean over the channels, moved and scaled.
+
+    Its mean is 0 and its variance 1 where the (B, H, W) masks say; elsewhere it is zero.
+    """
+    mono, real = images.mean(1, keepdim=True), masks[:, None].float()
+    count = real.sum((2, 3), keepdim=True).clamp(min=1)
+    centred = (mono - (mono * real).sum((2, 3), keepdim=True) / count) * real
+    variance = centred.square().sum((2, 3), keepdim=True) / count
+    return centred / (variance + EPS).sqrt()
 
 
 def match_alike(

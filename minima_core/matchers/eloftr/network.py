@@ -19,8 +19,7 @@ from torch.nn import functional as F
 
 from minima_core import weights
 from minima_core.geometry.cells import CELL
-from minima_core.matchers._semidense import Ids, dual_softmax, windows
-from minima_core.matchers.xfeat_star.network import normalised
+from minima_core.matchers._semidense import Ids, dual_softmax, normalised, windows
 
 Size = Literal["full", "small", "xfeat"]
 MULTIPLE = 32  # pixels: attention gathers 4 x 4 cells

@@ -9,12 +9,13 @@ from kornia.feature import XFeat
 from torch import nn
 from torch.nn import functional as F
 
+from minima_core.matchers._semidense import normalised
+
 BINS = 8  # along either side of the square of places that a match is refined to, a pixel apart
 # The place that is the cell's own point. The authors' code takes 4; their weights, on photographs moved by known
 # homographies, say 3: benchmarks/places.py.
 MIDDLE = 3
 SHARPNESS = 3.0  # of the probabilities that places are averaged by, the authors'
-EPS = 1e-5  # added to the variance of an image, as InstanceNorm2d does
 
 
 def build() -> nn.Module:
@@ -27,18 +28,6 @@ def build() -> nn.Module:
     network.keypoint_head.requires_grad_(False)  # semi-dense matches need no keypoints
     built: nn.Module = network
     return built
-
-
-def normalised(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Return (B, 1, H, W): (B, 3, H, W) images in gray with mean 0 and variance 1 where (B, H, W) masks say.
-
-    Zero elsewhere.
-    """
-    gray, real = images.mean(1, keepdim=True), masks[:, None].float()
-    count = real.sum((2, 3), keepdim=True).clamp(min=1)
-    centred = (gray - (gray * real).sum((2, 3), keepdim=True) / count) * real
-    variance = centred.square().sum((2, 3), keepdim=True) / count
-    return centred / (variance + EPS).sqrt()
 
 
 def describe(network: nn.Module, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,8 +16,9 @@ from minima_core.errors import WeightsError
 from minima_core.geometry.cells import CELL
 from minima_core.geometry.homography import warp_homography
 from minima_core.io.images import to_tensor
+from minima_core.matchers._semidense import normalised
 from minima_core.matchers.xfeat_star.loss import MOST, Truth, pair_losses, truths
-from minima_core.matchers.xfeat_star.network import BINS, MIDDLE, build, describe, mean_place, normalised
+from minima_core.matchers.xfeat_star.network import BINS, MIDDLE, build, describe, mean_place
 from minima_core.models import PUBLISHED_MODELS, create
 
 SIDE = S // CELL
