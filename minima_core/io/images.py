@@ -103,7 +103,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _jpeg_pixels(file: Path | bytes) -> np.ndarray | None:
-    """Return a JPEG's pixels as Pillow gives them, in a third of its time; None where Pillow must say what is wrong.
+    """Return a JPEG's pixels as Pillow gives them, in less time; None where Pillow must say what is wrong.
 
     OpenCV decodes by the same library, but fills up a file that was cut off with gray and returns it: so only a whole
     one, which ends with its end marker, is given to it.
