@@ -228,7 +228,7 @@ class Matcher(nn.Module, ABC):
         """
 
     def load_frozen(self) -> Provenance:
-        """Load the official weights that a training starts from whose rest is random, a frozen extractor's; most have none."""
+        """Load the official weights of those parts that have some where the rest starts at random; most have none."""
         return Provenance({}, APACHE_2_0)
 
     def training_data(self, pairs: PairSource, *, max_keypoints: int, cache: Path, workers: int) -> TrainingData:  # noqa: ARG002
