@@ -59,6 +59,19 @@ class SceneEntry(BaseModel):
     digest: str  # sha256 of the scene's source files, in index order
 
 
+class RawDataset(Record):
+    """What the raw folder holds (``dataset.json``), written when it is whole."""
+
+    FILE: ClassVar[str] = "dataset.json"
+    REMEDY: ClassVar[str] = "bring the raw scenes with `dvc repro download`"
+    version: Literal[1] = 1
+    dataset: str
+    licence: str
+    attribution: list[str]
+    relation: Literal["depth", "homography"]
+    settings: str  # digest of seed and Params
+
+
 class SceneManifest(Record):
     """The pair index: which scenes there are (``index.json``)."""
 

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from minima_core.config import digest, read_section, read_value
-from minima_core.data.datasets.base import DATASETS, Dataset, RawDataset
+from minima_core.data.datasets.base import DATASETS, Dataset
 from minima_core.io.atomic import scratch_folder, whole_folder
+from minima_core.manifest import RawDataset
 from minima_core.provenance import code_digest
 from tasks.reports import DownloadReport
 from tasks.stage import Args, Input, Output, execution, run

@@ -12,7 +12,7 @@ from minima_core.config import digest, read_section, read_value
 from minima_core.errors import TrainingError
 from minima_core.io.atomic import scratch_folder
 from minima_core.licences import Licence, named
-from minima_core.manifest import Certificate, ModalityManifest, ModelCard, SceneManifest, file_sha256
+from minima_core.manifest import Certificate, ModalityManifest, ModelCard, RawDataset, SceneManifest, file_sha256
 from minima_core.models import read_model, save_model
 from minima_core.tracking import NullTracker
 from minima_core.training.distributed import joined, start_on_every_gpu
@@ -116,6 +116,7 @@ def _card(
         training={**training, **summary(fitted)},
         seed=seed,
         source=parent.source,
+        attribution=list(dict.fromkeys([*parent.attribution, *RawDataset.load(args.raw).attribution])),
         data_digest=file_sha256(args.certificate / Certificate.FILE),
         parent=parent.digest(),
         weights_sha256="",  # known once they are written

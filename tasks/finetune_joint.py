@@ -8,12 +8,11 @@ from typing import Annotated
 
 from minima_core import licences
 from minima_core.config import digest, read_section, read_value
-from minima_core.data.datasets.base import RawDataset
 from minima_core.data.pairs import PairSource
 from minima_core.errors import DataError, TrainingError
 from minima_core.io.atomic import scratch_folder
 from minima_core.licences import Licence, named
-from minima_core.manifest import Certificate, ModalityManifest, ModelCard, Split, file_sha256
+from minima_core.manifest import Certificate, ModalityManifest, ModelCard, RawDataset, Split, file_sha256
 from minima_core.matchers.lightglue import LightGlue
 from minima_core.models import read_model, save_model
 from minima_core.training.average import blend

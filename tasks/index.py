@@ -9,11 +9,11 @@ from collections import Counter
 from pathlib import Path
 
 from minima_core.config import digest, read_section, read_value
-from minima_core.data.datasets.base import DATASETS, RawDataset
+from minima_core.data.datasets.base import DATASETS
 from minima_core.data.index import Scene, index_digest, write_scene
 from minima_core.errors import DataError
 from minima_core.io.atomic import scratch_folder, whole_folder
-from minima_core.manifest import SceneEntry, SceneManifest
+from minima_core.manifest import RawDataset, SceneEntry, SceneManifest
 from minima_core.progress import track
 from tasks.reports import IndexReport
 from tasks.stage import Args, Input, Output, execution, run

@@ -15,7 +15,7 @@ from minima_core.config import Section, digest, read_section, read_value
 from minima_core.errors import ConfigError
 from minima_core.io.atomic import scratch_folder
 from minima_core.licences import Licence, named
-from minima_core.manifest import Certificate, ModelCard, SceneManifest, file_sha256
+from minima_core.manifest import Certificate, ModelCard, RawDataset, SceneManifest, file_sha256
 from minima_core.matchers.base import Matcher, Provenance
 from minima_core.models import create, save_model
 from minima_core.random import derive
@@ -152,6 +152,7 @@ def _trained(
     facts = {
         "training": {**params.model_dump(mode="json"), **summary(fitted)},
         "seed": seed,
+        "attribution": RawDataset.load(args.raw).attribution,
         "data_digest": file_sha256(args.certificate / Certificate.FILE),
         "licence": terms.name,
         "commercial": terms.commercial,

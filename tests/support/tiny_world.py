@@ -12,12 +12,13 @@ from minima_core.data.index import Scene, index_digest, read_scene, write_scene
 from minima_core.data.shards import write_shard
 from minima_core.io.depth import write_depth
 from minima_core.io.images import encode_png, write_image
-from minima_core.manifest import ModalityManifest, SceneEntry, SceneManifest
+from minima_core.manifest import ModalityManifest, RawDataset, SceneEntry, SceneManifest
 
 W, H = 192, 144
 VIEWS = 4
 SCENES = {"alley": "train", "court": "train", "yard": "val"}
 MODALITIES = ["infrared", "event", "depth"]
+PAINTER = "Ann Example (CC-BY-4.0): a wall"
 
 
 def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -58,6 +59,9 @@ class World:
 
     def make(self) -> World:
         """Write everything and return the world."""
+        RawDataset(dataset="tiny", licence="none", attribution=[PAINTER], relation="depth", settings="00").save(
+            self.raw
+        )
         for s, (name, split) in enumerate(SCENES.items()):
             write_scene(self.index, self._scene(s, name, split))
         self.list_scenes()

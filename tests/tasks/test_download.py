@@ -17,8 +17,8 @@ import pytest
 import yaml
 from small_album import PHOTOS
 
-from minima_core.data.datasets.base import RawDataset
 from minima_core.errors import ConfigError, DataError
+from minima_core.manifest import RawDataset
 from tasks import download
 
 ROOT = Path(download.__file__).resolve().parents[1]

@@ -8,10 +8,9 @@ import yaml
 from joint_settings import JOINT
 from plane_world import SETTINGS, PlaneWorld, save_parent
 
-from minima_core.data.datasets.base import RawDataset
 from minima_core.errors import DataError, TrainingError
 from minima_core.io.weights import state_digest
-from minima_core.manifest import ModelCard
+from minima_core.manifest import ModelCard, RawDataset
 from minima_core.models import read_model
 from tasks import finetune_joint
 from tasks.finetune_joint import FinetuneJointArgs, main

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import pytest
 import yaml
 from plane_world import SETTINGS, PlaneWorld, random_matcher, save_parent, training_settings
+from tiny_world import PAINTER
 
 from minima_core import weights
 from minima_core.errors import ConfigError, DataError, TrainingError, WeightsError
@@ -94,6 +95,7 @@ def test_finetune_makes_a_model_that_knows_its_parent(place, tracker, tmp_path):
     assert card.weights_sha256 == report.weights_sha256 != parent.weights_sha256
     assert card.training["modalities"] == ["infrared", "event", "sketch"]
     assert not card.commercial  # the tiny world says "none" of its licence
+    assert card.attribution == [PAINTER]
     assert report.steps == 8 and report.skipped_steps == 0
     curves = json.loads((tmp_path / "fine" / CURVES).read_text())
     assert [step for step, _ in curves["val/loss"]] == [0, 3, 6, 8]
@@ -171,6 +173,7 @@ def test_adopted_weights_are_the_official_ones(place, published, tmp_path):
     matcher, card = read_model(tmp_path / "pre")
     assert state_digest(matcher.state_dict()) == state_digest(published.state_dict())
     assert card.source == {"w.pt": "00"} and card.training == {} and card.commercial
+    assert card.attribution == []  # it saw no pictures of ours
     assert report.steps == 0
     assert report.card_digest == ModelCard.load(tmp_path / "pre").digest()
 
@@ -189,6 +192,7 @@ def test_pretraining_trains_on_rgb_from_random_weights(place, published, tmp_pat
     assert state_digest(matcher.extractor.state_dict()) == state_digest(published.extractor.state_dict())
     assert state_digest(matcher.network.state_dict()) != state_digest(published.network.state_dict())
     assert card.source == {"x.pt": "11"} and card.data_digest is not None
+    assert card.attribution == [PAINTER]
     assert {part.name.split(".")[1] for part in (tmp_path / ".scratch/features/all").glob("*/*.h5")} == {"rgb"}
 
 

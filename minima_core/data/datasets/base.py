@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 
 from minima_core.config import Section
 from minima_core.data.index import Scene
-from minima_core.manifest import Record
 from minima_core.plugins import Plugins
 
 
@@ -53,19 +52,6 @@ class Dataset(ABC):
         Unfinished work is continued only while these stay the same.
         """
         return []
-
-
-class RawDataset(Record):
-    """What the raw folder holds (``dataset.json``), written when it is whole."""
-
-    FILE: ClassVar[str] = "dataset.json"
-    REMEDY: ClassVar[str] = "bring the raw scenes with `dvc repro download`"
-    version: Literal[1] = 1
-    dataset: str
-    licence: str
-    attribution: list[str]
-    relation: Literal["depth", "homography"]
-    settings: str  # digest of seed and Params
 
 
 DATASETS: Plugins[Dataset] = Plugins("minima_core.data.datasets", Dataset, "data set")  # type: ignore[type-abstract]
