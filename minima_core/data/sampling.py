@@ -35,6 +35,7 @@ class RandomModalities(Section):
     """One side at most is not RGB: the paper's way (spec/training.md section 2)."""
 
     strategy: Literal["random"]
+    rgb_share: Annotated[float, Field(ge=0, le=1)] | None = None  # of RGB pairs; null: as many as of every modality
 
 
 class RgbOnly(Section):
@@ -104,14 +105,18 @@ def modality_pair(names: Sequence[str], strategy: Modalities, *, seed: int, epoc
     """Return the modalities of a sample's two sides; but for ``any_pair``, at most one of them is not RGB.
 
     One of ``names`` and RGB is drawn evenly and takes one side, drawn evenly: of n names an RGB pair comes with
-    probability 1 / (n + 1), every other (modality, side) with half of that. With ``any_pair`` all (n + 1)^2 pairs are
-    equally probable.
+    probability 1 / (n + 1), every other (modality, side) with half of that; or an RGB pair with ``rgb_share`` of
+    ``random``, where it is set. With ``any_pair`` all (n + 1)^2 pairs are equally probable.
 
     Raises:
         ConfigError: if the strategy asks for a modality that is not among ``names``.
     """
-    listed = [RGB, *(name for name in used_modalities(strategy, names) if name != RGB)]
+    others = [name for name in used_modalities(strategy, names) if name != RGB]
     generator = rng(seed, "modality", epoch, sample)
+    share = strategy.rgb_share if isinstance(strategy, RandomModalities) else None
+    listed = [RGB, *others]
+    if share is not None and others:
+        listed = [RGB] if generator.random() < share else others
     name = listed[int(generator.integers(len(listed)))]
     if isinstance(strategy, AnyPair):
         return name, listed[int(generator.integers(len(listed)))]

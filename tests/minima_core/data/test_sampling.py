@@ -66,6 +66,15 @@ def test_strategies_draw_what_they_say():
     assert len(both) == 16 and all(n / 8000 == pytest.approx(1 / 16, abs=0.011) for n in both.values())
 
 
+def test_random_draws_the_share_of_rgb_that_it_is_told():
+    drawn = draw_as(strategy="random", rgb_share=0.6, count=8000)
+    assert len(drawn) == 7 and drawn["rgb", "rgb"] / 8000 == pytest.approx(0.6, abs=0.025)
+    assert all(n / 8000 == pytest.approx(0.4 / 6, abs=0.015) for pair, n in drawn.items() if pair != ("rgb", "rgb"))
+    assert ("rgb", "rgb") not in draw_as(strategy="random", rgb_share=0)
+    for names in ((), tuple(THREE)):
+        assert set(draw_as(names, strategy="random", rgb_share=1)) == {("rgb", "rgb")}
+
+
 def test_strategy_may_only_ask_for_what_was_certified():
     with pytest.raises(ConfigError, match=r"'evnt' is not in the certified modalities; did you mean 'event'"):
         draw_as(strategy="single", modality="evnt")
