@@ -14,6 +14,7 @@ import typer
 from minima_core.cli_index import index
 from minima_core.cli_report import report
 from minima_core.errors import ConfigError, DataError, MinimaError
+from minima_core.memory import keep_freed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,7 @@ LongSide = Annotated[int | None, typer.Option(help="Pixels that images are resiz
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and end the process."""
+    keep_freed()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("minima_core").setLevel(logging.INFO)
     argv = sys.argv[1:] if argv is None else argv

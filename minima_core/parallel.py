@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import cv2
 
+from minima_core import memory
 from minima_core.errors import MinimaError
 from minima_core.progress import track
 
@@ -136,7 +137,7 @@ class Cluster:
                 raise MinimaError(
                     f"no Ray cluster at {self.address}: {error.strerror or error}; see execution.yaml"
                 ) from None
-        runtime: dict[str, Any] = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+        runtime: dict[str, Any] = {"env_vars": {"OMP_NUM_THREADS": "1", **memory.ENVIRONMENT}}
         if " " in sys.executable:  # Ray hands it to a shell as it is
             runtime["py_executable"] = shlex.quote(sys.executable)
         try:
@@ -168,6 +169,7 @@ def _start() -> None:
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             os._exit(1)
+    memory.keep_freed()
     cv2.setNumThreads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # for what only the job imports
     if torch := sys.modules.get("torch"):

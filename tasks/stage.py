@@ -24,6 +24,7 @@ from yaml import YAMLError
 from minima_core.config import PARAMS, Section, checked, edited_values
 from minima_core.errors import ConfigError, MinimaError
 from minima_core.io.atomic import write_text
+from minima_core.memory import keep_freed
 from minima_core.parallel import Cluster
 from tasks.process import die_with_parent, process_start
 
@@ -184,6 +185,7 @@ def run(main: Callable[[A], BaseModel]) -> NoReturn:
     ``main`` takes one Args; its docstring is the ``--help``.
     """
     die_with_parent()
+    keep_freed()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     schema = next(iter(typing.get_type_hints(main).values()))
     try:

@@ -22,7 +22,7 @@ CHOICES = sorted(set(PARAMS["matcher"]) - set(PARAMS["matchers"]))  # that a use
 NEUTRAL = {
     *("tasks.stage", "tasks.process", "tasks.reports", "tasks.tracking"),
     *("minima_core.config", "minima_core.errors", "minima_core.plugins", "minima_core.progress"),
-    *("minima_core.tracking", "minima_core.parallel", "minima_core.provenance"),
+    *("minima_core.tracking", "minima_core.parallel", "minima_core.memory", "minima_core.provenance"),
 }
 # What a benchmark's `prepare` imports shows in the folder that it wrote, which `match` and `score` depend on.
 PREPARES = ("minima_core.data.datasets", "minima_core.synthesis")

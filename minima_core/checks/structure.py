@@ -114,7 +114,7 @@ def _field(image: np.ndarray, top: float, side: int, shape: tuple[int, ...]) -> 
     height, width = shape[:2]
     scale = max(height, width) / side
     size = (max(round(width / scale), 1), max(round(height / scale), 1))
-    small: np.ndarray = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) / top
+    small: np.ndarray = _averaged(image, size).astype(np.float32) / top
     small = cv2.GaussianBlur(small, (0, 0), 1)
     gx, gy = (cv2.Sobel(small, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
     real, imaginary = _over_channels((gx - gy) * (gx + gy)), _over_channels(2 * gx * gy)
@@ -125,6 +125,16 @@ def _field(image: np.ndarray, top: float, side: int, shape: tuple[int, ...]) -> 
     # a quarter of padding keeps the wrapped-around part beyond the window
     padded = [scipy.fft.next_fast_len(max(n + n // 4, 2 * _window(side) + 1)) for n in field.shape]
     return Field(scipy.fft.fft2(field, padded), 0.0 if flat else float(np.linalg.norm(field)), scale, side)
+
+
+def _averaged(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return an image at a smaller width and height, halved first as often as it can be, which OpenCV is fast at."""
+    smaller: np.ndarray = image
+    height, width = image.shape[:2]
+    while width % 2 == height % 2 == 0 and width >= 2 * size[0] and height >= 2 * size[1]:
+        width, height = width // 2, height // 2
+        smaller = cv2.resize(smaller, (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.resize(smaller, size, interpolation=cv2.INTER_AREA)
 
 
 def _over_channels(image: np.ndarray) -> np.ndarray:

@@ -37,8 +37,7 @@ def is_ordinal(depth: np.ndarray) -> bool:
 
 
 def write_depth(path: Path, depth: np.ndarray) -> None:
-    """Write (H, W) float32 atomically, compressed; equal maps give equal bytes."""
+    """Write (H, W) float32 atomically, compressed as one piece, as it is read; equal maps give equal bytes."""
+    how = {"chunks": depth.shape, "compression": "gzip", "compression_opts": 1, "shuffle": True}
     with new_hdf5(path) as file:
-        file.create_dataset(
-            "depth", data=depth.astype(np.float32), compression="gzip", compression_opts=1, shuffle=True
-        )
+        file.create_dataset("depth", data=depth.astype(np.float32), **how)

@@ -144,14 +144,12 @@ def synthesise_index(
 
 
 def encode(image: Rendition, engine: Engine) -> bytes:
-    """Return a rendition's bytes in the engine's encoding; one channel stands for three equal ones in a PNG."""
-    if engine.encoding == "jpeg95":
-        return encode_jpeg(image.image, 95)
+    """Return a rendition's bytes in the engine's encoding; one channel stands for three equal ones."""
     if engine.palette:
         return encode_palette_png(image.image, engine.palette)
     red, green, blue = cv2.split(image.image)
-    gray = np.array_equal(red, green) and np.array_equal(green, blue)
-    return encode_png(red if gray else image.image)
+    pixels = red if np.array_equal(red, green) and np.array_equal(green, blue) else image.image
+    return encode_jpeg(pixels, 95) if engine.encoding == "jpeg95" else encode_png(pixels)
 
 
 def _part_paths(parts: Path, scene: str, items: list[Item]) -> list[Path]:
@@ -273,8 +271,7 @@ def _merge(path: Path, parts: list[Path]) -> list[Entry]:
 def _read_parts(parts: list[Path]) -> Iterator[Entry]:
     for path in parts:
         with Shard(path) as shard:
-            for name in shard.ids:
-                yield Entry(name, shard.encoded(name), shard.drawn(name), shard.encoded_raw(name))
+            yield from shard.entries()
 
 
 class _Tally:

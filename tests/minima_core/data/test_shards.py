@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from minima_core.data.shards import Shard, write_shard
+from minima_core.data.shards import Entry, Shard, write_shard
 from minima_core.errors import DataError
 from minima_core.io.images import encode_png
 
@@ -19,6 +19,14 @@ def test_what_goes_in_comes_out_in_order(tmp_path):
         assert [(name, shard.encoded(name), shard.drawn(name)) for name in shard.ids] == ITEMS
         assert (shard.image("s/b") == PICTURE).all()
         assert "s/a" in shard and "s/z" not in shard
+
+
+@pytest.mark.parametrize("raw", [b"", b"four"])
+def test_entries_are_what_was_written(tmp_path, raw):
+    written = [Entry(*item, raw if item[1] else b"") for item in ITEMS]
+    write_shard(tmp_path / "s.h5", written)
+    with Shard(tmp_path / "s.h5") as shard:
+        assert list(shard.entries()) == written
 
 
 def test_equal_items_give_equal_bytes(tmp_path):

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 
 from minima_core.errors import DataError
 from minima_core.io.images import (
@@ -218,9 +219,10 @@ def test_a_palette_png_holds_the_same_picture_in_fewer_bytes():
     assert data == encode_palette_png(image.copy(), palette)
 
 
-def test_a_png_of_one_channel_is_read_like_that_of_three_equal_ones():
-    gray = np.tile(np.repeat(np.arange(0, 250, 10, dtype=np.uint8), 4), (30, 1))
-    one, three = encode_png(gray), encode_png(np.repeat(gray[..., None], 3, axis=2))
+@pytest.mark.parametrize("encode", [encode_png, encode_jpeg])
+def test_one_channel_is_read_like_three_equal_ones(encode):
+    gray = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2GRAY) // 32 * 32
+    one, three = encode(gray), encode(np.repeat(gray[..., None], 3, axis=2))
     assert (decode(one) == decode(three)).all() and (read_image(one) == read_image(three)).all()
     assert len(one) < len(three)
 
