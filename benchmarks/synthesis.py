@@ -26,6 +26,7 @@ from minima_core.io.atomic import write_json
 from minima_core.io.depth import write_depth
 from minima_core.io.images import write_image
 from minima_core.manifest import SceneEntry, SceneManifest
+from minima_core.memory import keep_freed
 from minima_core.synthesis.base import MODALITIES, Engine, Source
 from minima_core.synthesis.event.closed_form import events
 from minima_core.synthesis.gate import shipped
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows here too")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
+    keep_freed()  # as stages do
     print(f"{CORES} cores, device {arguments.device}; rates in images a second")
     print(f"{'engine':26} {'size':>9} {'n':>4} {'alone':>7} {'1 proc':>7} {'ratio':>6} {'+ms':>6} {'all':>7} {'x':>5}")
     rows = []
@@ -187,7 +189,9 @@ def picture(width: int, height: int) -> Source:
     image = cv2.resize(data.astronaut(), (width, height), interpolation=cv2.INTER_AREA)
     ys, xs = np.mgrid[:height, :width] / max(width, height)
     depth = (1 / (0.1 + 0.1 * xs + 0.3 * ys)).astype(np.float32)
-    depth[: height // 3, width // 3 : width // 2] = 2.0
+    for k in range(12):  # as many steps as a street has
+        left, top = (0.07 + 0.3 * (k % 3)) * width, (0.15 + 0.2 * (k // 3)) * height
+        depth[int(top) : int(top + 0.15 * height), int(left) : int(left + (0.08 + 0.01 * k) * width)] = 1.5 + 0.3 * k
     depth[: height // 8] = 0
     material = (1 + (4 * xs).astype(np.uint8) * 4 + (4 * ys).astype(np.uint8)).astype(np.uint8)
     K = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
