@@ -33,7 +33,7 @@ from minima_core.training.average import Average, blend
 from minima_core.training.checkpoint import Progress
 from minima_core.training.distributed import Group, group
 from minima_core.training.optim import Optimiser, Schedule, optimiser_for
-from minima_core.training.steps import Fitted, deterministic, resume, set_lr, update
+from minima_core.training.steps import Fitted, deterministic, remember_statistics, resume, set_lr, update
 
 
 class TrainingParams(Section):
@@ -177,6 +177,7 @@ def _step(run: _Run, parts: list[tuple[float, Any]]) -> None:
     params, progress = run.params, run.progress
     lr = set_lr(run.optimiser, params.schedule.factor(progress.step, params.steps))
     run.matcher.train()
+    put_back = remember_statistics(run.matcher)
     run.optimiser.zero_grad(set_to_none=True)
     sums: dict[str, float] = {}
     for share, batch in parts:
@@ -201,6 +202,7 @@ def _step(run: _Run, parts: list[tuple[float, Any]]) -> None:
         remedy="lower optimiser.lr or look at the data (the last good state was kept)",
     )
     if norm is None:
+        put_back()
         return
     run.average.update()
     if progress.step % LOG_EVERY == 0:

@@ -28,7 +28,7 @@ from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
 from minima_core.training.checkpoint import Progress
 from minima_core.training.optim import adam, lr_factor
-from minima_core.training.steps import Fitted, descend, deterministic, resume, set_lr
+from minima_core.training.steps import Fitted, descend, deterministic, remember_statistics, resume, set_lr
 
 LOG_EVERY = 20  # steps
 VISIBLE = 0.25  # share of a stroke that must be seen for the network to be asked for it
@@ -136,6 +136,7 @@ def _step(
     )
     lr = set_lr(optimiser, factor)
     painter.train()
+    put_back = remember_statistics(painter)
     optimiser.zero_grad(set_to_none=True)
     shape, logit = painter(scenes.target, scenes.canvas)
     parts = losses(shape, logit, scenes)
@@ -150,6 +151,7 @@ def _step(
         remedy="lower painter_training.lr",
     )
     if norm is None:
+        put_back()
         return
     if progress.step % LOG_EVERY == 0:
         values = {"train/loss": float(total.detach()), "train/lr": lr, "train/norm": norm}

@@ -92,6 +92,22 @@ def set_lr(optimiser: torch.optim.Optimizer, factor: float) -> float:
     return float(optimiser.param_groups[0]["lr"])
 
 
+def remember_statistics(module: nn.Module) -> Callable[[], None]:
+    """Return what puts the statistics of a module's batch norms back to what they are now.
+
+    A forward pass has changed them by the time that its loss turns out not to be finite.
+    """
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    now = [buffer for norm in norms for buffer in norm.buffers()]
+    before = [buffer.clone() for buffer in now]
+
+    def put_back() -> None:
+        for buffer, old in zip(now, before, strict=True):
+            buffer.copy_(old)
+
+    return put_back
+
+
 def descend(
     optimiser: torch.optim.Optimizer,
     loss: torch.Tensor,

@@ -2,9 +2,11 @@
 
 import math
 
+import line_matcher
 import pytest
 import torch
 from line_matcher import VALIDATION, Line, Points, optimiser, run
+from torch import nn
 
 from minima_core.errors import TrainingError
 from minima_core.io.weights import state_digest
@@ -57,6 +59,28 @@ def test_step_that_is_not_finite_changes_nothing_and_is_counted(tmp_path):
     matcher, fitted = run(tmp_path, Points(poison={3}), steps=12, max_skipped=12)
     assert 0 < fitted.skipped < 12
     assert all(bool(p.isfinite()) for p in matcher.parameters())
+
+
+class Normed(Line):
+    """Fits y after a batch norm, whose statistics a forward pass changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1)
+
+    def loss(self, batch):
+        x, y = batch
+        return super().loss((x, self.norm(y[:, None])[:, 0]))
+
+
+def test_step_that_is_not_finite_leaves_no_trace_in_statistics(tmp_path, monkeypatch):
+    monkeypatch.setattr(line_matcher, "Line", Normed)
+    matcher, fitted = run(tmp_path, Points(poison={3}), steps=12, batch=4, max_skipped=12)
+    assert 0 < fitted.skipped < 12
+    assert matcher.norm.running_mean.isfinite() and matcher.norm.running_mean != 0
+    _, weights, _ = checkpoint.load(tmp_path)
+    assert all(bool(w.isfinite().all()) for w in weights.values())
+    assert weights["norm.num_batches_tracked"] == 2 * (12 - fitted.skipped)  # two micro batches a step
 
 
 def test_too_many_such_steps_end_the_run_and_keep_the_last_good_state(tmp_path):
