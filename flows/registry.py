@@ -30,6 +30,7 @@ REQUIREMENTS = (
     "torch", "kornia", "numpy", "opencv-python-headless", "h5py", "pillow", "pydantic", "omegaconf", "safetensors",
     "rich", "pandas", "mlflow", "scipy",
 )  # fmt: skip
+MORE = {"eloftr": ("transformers",), "superpoint": ("transformers",)}  # of a matcher, or of an extractor
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,17 @@ def _log_below(run_id: str, name: str, folder: Path, card: ModelCard) -> str:
             code_paths=[str(ROOT / "minima_core")],
             signature=_signature(),
             # without the local part (+cpu), which no index has
-            pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in REQUIREMENTS],
+            pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in requirements(card)],
             registered_model_name=name,
             metadata={"card_digest": card.digest(), "licence": card.licence},
         )
     return str(info.registered_model_version)
+
+
+def requirements(card: ModelCard) -> list[str]:
+    """Return the packages that a logged model imports."""
+    parts = (card.matcher, str(card.params.get("extractor")))
+    return [*REQUIREMENTS, *(package for part in parts for package in MORE.get(part, ()))]
 
 
 def _signature() -> Any:

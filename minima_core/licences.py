@@ -87,6 +87,10 @@ DSINE = Licence("LicenseRef-Imperial-DSINE", False, "https://github.com/baegwang
 LLVIP_M3FD = Licence(
     "LicenseRef-MINIMA-infrared-research", False, "https://huggingface.co/lsxi77777/MINIMA (trained on LLVIP and M3FD)"
 )
+# likewise: its matchers, whose renditions were made by that adapter, a non-commercial depth network and DSINE
+MINIMA = Licence(
+    "LicenseRef-MINIMA-research", False, "https://github.com/LSXI7/MINIMA (Apache-2.0; trained on MegaDepth-Syn)"
+)
 # likewise: XoFTR's network first learnt from KAIST's visible and thermal pairs, for research as far as we know
 XOFTR = Licence("LicenseRef-XoFTR-KAIST", False, "https://github.com/OnderT/XoFTR (Apache-2.0; pretrained on KAIST)")
 UNSTATED = Licence("LicenseRef-unstated", False)

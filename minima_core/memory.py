@@ -12,14 +12,22 @@ import sys
 
 KEPT = 32 << 20  # bytes; larger pieces are handed back whatever is asked
 NEVER = 2**31 - 1  # bytes at the end of the heap that it takes to hand some back
-ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(KEPT), "MALLOC_TRIM_THRESHOLD_": str(NEVER)}  # says it to a new process
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def keep_freed() -> None:
     """Ask the C library to keep what this process frees, unless its environment says how malloc is to be."""
-    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+    if sys.platform != "linux" or _told():
         return
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_MMAP_THRESHOLD, KEPT)
         mallopt(_M_TRIM_THRESHOLD, NEVER)
+
+
+def environment() -> dict[str, str]:
+    """Return the variables that ask it of a new process, or none where this one's say how malloc is to be."""
+    return {} if _told() else {"MALLOC_MMAP_THRESHOLD_": str(KEPT), "MALLOC_TRIM_THRESHOLD_": str(NEVER)}
+
+
+def _told() -> bool:
+    return any(name.startswith("MALLOC_") for name in os.environ)

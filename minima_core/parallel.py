@@ -137,7 +137,7 @@ class Cluster:
                 raise MinimaError(
                     f"no Ray cluster at {self.address}: {error.strerror or error}; see execution.yaml"
                 ) from None
-        runtime: dict[str, Any] = {"env_vars": {"OMP_NUM_THREADS": "1", **memory.ENVIRONMENT}}
+        runtime: dict[str, Any] = {"env_vars": {"OMP_NUM_THREADS": "1", **memory.environment()}}
         if " " in sys.executable:  # Ray hands it to a shell as it is
             runtime["py_executable"] = shlex.quote(sys.executable)
         try:

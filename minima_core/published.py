@@ -10,6 +10,7 @@ from minima_core.licences import (
     CC_BY_NC_4_0,
     DSINE,
     LLVIP_M3FD,
+    MINIMA,
     MIT,
     OPENRAIL_M,
     OPENRAIL_PP_M,
@@ -144,7 +145,7 @@ PUBLISHED: dict[str, Published] = {
         "6ff7040d0a497fc6639337946d7538dae07428c18f77a067a0b5a960e7cc551a",
     ),
     "minima_lightglue.pth": Published(
-        ("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_lightglue.pth",),
+        ("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_lightglue.pth",), licence=MINIMA
     ),
     "outdoor_ds.ckpt": Published(
         (
@@ -153,8 +154,12 @@ PUBLISHED: dict[str, Published] = {
         ),
         ask="Google Drive folder that github.com/zju3dv/LoFTR links to",
     ),
-    "minima_loftr.ckpt": Published(("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_loftr.ckpt",)),
-    "minima_eloftr.ckpt": Published(("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_eloftr.ckpt",)),
+    "minima_loftr.ckpt": Published(
+        ("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_loftr.ckpt",), licence=MINIMA
+    ),
+    "minima_eloftr.ckpt": Published(
+        ("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_eloftr.ckpt",), licence=MINIMA
+    ),
     "weights_xoftr_640.ckpt": Published(
         (), licence=XOFTR, ask="Google Drive folder that github.com/OnderT/XoFTR links to"
     ),
@@ -164,7 +169,9 @@ PUBLISHED: dict[str, Published] = {
     "roma_outdoor.pth": Published(
         ("https://github.com/Parskatt/storage/releases/download/roma/roma_outdoor.pth",), licence=MIT
     ),
-    "minima_roma.pth": Published(("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_roma.pth",)),
+    "minima_roma.pth": Published(
+        ("https://github.com/LSXI7/storage/releases/download/MINIMA/minima_roma.pth",), licence=MINIMA
+    ),
     "dinov2_vitl14_pretrain.pth": Published(
         ("https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",),
     ),

@@ -62,7 +62,7 @@ def main(args: FinetuneJointArgs) -> TrainingReport:
             teacher=teacher,
         )
         blend(matcher, teacher.state_dict(), params.learned_share)
-        card = save_model(args.out, matcher, _card(parent, data_sets, params, seed, fitted))
+        card = save_model(args.out, matcher, _card(parent, taught_by, data_sets, params, seed, fitted))
         save_curves(args.out, fitted)
         remove_when_done(scratch)  # a forced rerun is to train again
         tracker.artifact(args.out / ModelCard.FILE)
@@ -131,8 +131,18 @@ def _key(models: list[ModelCard], data_sets: dict[str, Path], params: JointTrain
     return digest([[card.digest() for card in models], settings, seed, _certificates(data_sets), code])
 
 
-def _card(parent: ModelCard, data_sets: dict[str, Path], params: JointTraining, seed: int, fitted: Fitted) -> ModelCard:
+def _card(
+    parent: ModelCard,
+    teacher: ModelCard,
+    data_sets: dict[str, Path],
+    params: JointTraining,
+    seed: int,
+    fitted: Fitted,
+) -> ModelCard:
+    """Return the card of a model that took weights from its parent and from its teacher."""
+    taught = {} if teacher == parent else {"teacher": teacher.digest()}
     raw = [RawDataset.load(folder / "raw") for folder in data_sets.values()]
+    pictures = [line for data in raw for line in data.attribution]
     made = [
         ModalityManifest.load(folder / "modalities" / name)
         for folder in data_sets.values()
@@ -140,7 +150,7 @@ def _card(parent: ModelCard, data_sets: dict[str, Path], params: JointTraining, 
     ]
     terms = licences.combine(
         [
-            Licence(parent.licence, parent.commercial),
+            *(Licence(card.licence, card.commercial) for card in (parent, teacher)),
             *(named(data.licence) for data in raw),
             *(Licence(manifest.licence, manifest.commercial) for manifest in made),
         ]
@@ -149,10 +159,10 @@ def _card(parent: ModelCard, data_sets: dict[str, Path], params: JointTraining, 
         matcher=parent.matcher,
         stage="finetuned",
         params=parent.params,
-        training={"data_sets": list(data_sets), **params.model_dump(mode="json"), **summary(fitted)},
+        training={"data_sets": list(data_sets), **taught, **params.model_dump(mode="json"), **summary(fitted)},
         seed=seed,
-        source=parent.source,
-        attribution=list(dict.fromkeys(line for data in raw for line in data.attribution)),
+        source=teacher.source | parent.source,
+        attribution=list(dict.fromkeys([*parent.attribution, *teacher.attribution, *pictures])),
         data_digest=_certificates(data_sets),
         parent=parent.digest(),
         weights_sha256="",  # known once they are written

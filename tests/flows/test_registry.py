@@ -12,7 +12,7 @@ from PIL import Image
 from prefect.artifacts import MarkdownArtifact
 
 from flows.promotion import Promotion
-from flows.registry import CHAMPION, promote, register, registered_name
+from flows.registry import CHAMPION, promote, register, registered_name, requirements
 from minima_core.errors import DataError
 from minima_core.io.images import encode_png, write_image
 from minima_core.manifest import ModelCard
@@ -52,6 +52,18 @@ def reports(parent: float, child: float) -> list[ScoreReport]:
     }  # fmt: skip
     values = {"pretrained": parent, "finetuned": child}
     return [ScoreReport(model=name, metrics={"auc@10": value}, **common) for name, value in values.items()]
+
+
+@pytest.mark.parametrize(
+    ("matcher", "extractor", "needed"),
+    [("lightglue", "xfeat", False), ("lightglue", "superpoint", True), ("eloftr", "", True)],
+)
+def test_requirements_are_what_the_matcher_imports(matcher, extractor, needed):
+    card = ModelCard(
+        matcher=matcher, stage="finetuned", params={"extractor": extractor}, weights_sha256="", licence="MIT",
+        commercial=True,
+    )  # fmt: skip
+    assert ("transformers" in requirements(card)) is needed
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import pytest
 from minima_core.data.datasets.synthetic import Synthetic
 from minima_core.evaluation.benchmarks.synthetic_six import SyntheticSix
 from minima_core.licences import APACHE_2_0, MIT, Licence, allows_commercial_use, combine, join, named
+from minima_core.published import PUBLISHED
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,8 @@ def test_what_is_rendered_here_may_be_used_by_everybody(made_here):
 
 def test_a_licence_that_is_met_again_is_named_once():
     assert join(["MIT AND Apache-2.0", "", "Apache-2.0", "MIT AND CC0-1.0"]) == "MIT AND Apache-2.0 AND CC0-1.0"
+
+
+def test_matchers_of_minima_stand_under_what_their_pictures_were_made_with():
+    theirs = [file for name, file in PUBLISHED.items() if name.startswith("minima_")]
+    assert len(theirs) == 5 and not any(file.licence.commercial for file in theirs)

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from minima_core.memory import environment
+
 FAULTS = """
 import resource, sys
 import numpy as np
@@ -34,6 +36,14 @@ def faults(*arguments, **environment):
 @glibc
 def test_work_of_the_same_size_needs_no_new_pages():
     assert faults("keep") < 0.05 * faults()
+
+
+def test_a_new_process_is_asked_by_its_environment(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
+        monkeypatch.delenv(name)
+    assert set(environment()) == {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    assert environment() == {}
 
 
 @glibc

@@ -95,3 +95,17 @@ def test_a_second_training_may_keep_the_first_teacher(place):
     taught, alone = (ModelCard.load(place / name) for name in ("taught", "alone"))
     assert taught.parent == alone.parent == ModelCard.load(place / "first").digest()
     assert taught.weights_sha256 != alone.weights_sha256
+
+
+def test_terms_and_authors_are_those_of_parent_and_teacher_too(place):
+    shutil.copytree(place / "parent", place / "teacher")
+    for name, changes in (
+        ("parent", {"attribution": ["Cleo, CC-BY-4.0"]}),
+        ("teacher", {"licence": "LicenseRef-of-the-teacher", "commercial": False, "attribution": ["Dan, CC-BY-4.0"]}),
+    ):
+        ModelCard.load(place / name).model_copy(update=changes).save(place / name)
+    made(teacher="teacher")
+    card = ModelCard.load(place / "model")
+    assert "LicenseRef-of-the-teacher" in card.licence and not card.commercial
+    assert card.attribution == ["Cleo, CC-BY-4.0", "Dan, CC-BY-4.0", *AUTHORS["two"]]
+    assert card.training["teacher"] == ModelCard.load(place / "teacher").digest()

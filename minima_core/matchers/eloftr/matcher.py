@@ -17,6 +17,7 @@ from minima_core import weights
 from minima_core.errors import WeightsError
 from minima_core.geometry.cells import CELL, cell_points
 from minima_core.licences import Licence
+from minima_core.manifest import file_sha256
 from minima_core.matchers._semidense import (
     BORDER,
     CellMatcher,
@@ -97,7 +98,7 @@ class EfficientLoFTR(CellMatcher):
             raise WeightsError(f"{path} cannot be read as weights: {error}; remove it") from None
         weights.load_strictly(self.network, state, str(path))
         entry = REPOSITORIES[REPOSITORY]
-        return Provenance({f"{entry.repo}@{entry.revision}": ""}, self.terms())
+        return Provenance({f"{entry.repo}@{entry.revision}": file_sha256(path)}, self.terms())
 
     def load_frozen(self) -> Provenance:
         """Load XFeat's official weights where the network stands on its backbone, which training does change."""

@@ -19,6 +19,7 @@ from minima_core.errors import WeightsError
 from minima_core.geometry.cells import cell_points
 from minima_core.geometry.project import inside
 from minima_core.io.images import to_tensor
+from minima_core.manifest import file_sha256
 from minima_core.matchers._semidense import gray, mutual_matches
 from minima_core.matchers.eloftr.loss import FineTargets, fine_losses, fine_targets
 from minima_core.matchers.eloftr.network import LENGTH, Fine, match_cells, pixel_offset, refine, subpixel
@@ -114,7 +115,8 @@ def test_weights_load_strictly(monkeypatch, tmp_path, net):
     monkeypatch.setattr(weights, "fetch_repository", lambda name: tmp_path)
     object.__setattr__(other.params, "size", "full")
     save_file({k: v + 1 for k, v in net.state_dict().items()}, tmp_path / "model.safetensors")
-    assert other.load_published().source.keys() == {"zju-community/efficientloftr@main"}
+    path = tmp_path / "model.safetensors"
+    assert other.load_published().source == {"zju-community/efficientloftr@main": file_sha256(path)}
     name = "refinement_layer.out_conv.weight"
     assert torch.equal(other.network.state_dict()[name], net.state_dict()[name] + 1)
     save_file({name: net.state_dict()[name]}, tmp_path / "model.safetensors")

@@ -179,7 +179,7 @@ def test_published_weights_load_strictly(monkeypatch, tmp_path, matcher):
     torch.save(matcher.dino.state_dict(), tmp_path / "dinov2_vitl14_pretrain.pth")
     torch.save(matcher.network.state_dict(), tmp_path / "minima_roma.pth")
     origin = full.load_published()
-    assert set(origin.source) == {"dinov2_vitl14_pretrain.pth", "minima_roma.pth"} and origin.licence.commercial
+    assert set(origin.source) == {"dinov2_vitl14_pretrain.pth", "minima_roma.pth"} and not origin.licence.commercial
     assert all(torch.equal(full.state_dict()[name], tensor) for name, tensor in matcher.state_dict().items())
     torch.save({"decoder": torch.zeros(1)}, tmp_path / "minima_roma.pth")
     with pytest.raises(WeightsError, match=r"minima_roma\.pth does not fit"):
