@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
@@ -101,8 +102,9 @@ class Cluster:
         try:
             found = ray.cluster_resources()  # type: ignore[no-untyped-call]
             share = gpus if found.get("GPU") else 0
-            remote = ray.remote(function).options(num_cpus=1, num_gpus=share, max_retries=RAY_RETRIES)
-            tasks = [remote.remote(job) for job in jobs]
+            options = {"name": function.__name__, "num_cpus": 1, "num_gpus": share, "max_retries": RAY_RETRIES}
+            remote: Any = ray.remote(_in_folder).options(**options)
+            tasks = [remote.remote(Path.cwd(), function, job) for job in jobs]
             waiting = list(tasks)
             for _ in track(range(len(tasks)), what):
                 done, waiting = ray.wait(waiting)
@@ -148,6 +150,17 @@ class Cluster:
             raise MinimaError(
                 f"no Ray cluster at {self.address or 'this machine'}: {str(error).splitlines()[0]}; see execution.yaml"
             ) from None
+
+
+def _in_folder(folder: Path, function: Callable[[J], R], job: J) -> R:
+    """Return ``function`` of a job whose paths start from ``folder``; a worker of Ray starts where its machine did."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise MinimaError(
+            f"a machine of the Ray cluster cannot enter {folder}: {error.strerror}; all must see it at the same path"
+        ) from None
+    return function(job)
 
 
 def _context() -> BaseContext:

@@ -104,6 +104,7 @@ class NetworkEngine(Engine):
         """
         self.device = torch.device(device)
         self.computing = threading.Lock()
+        self.batches: dict[tuple[int, int], int] = {}
         try:
             self.load()
         except ModuleNotFoundError as error:
@@ -111,11 +112,20 @@ class NetworkEngine(Engine):
             raise WeightsError(f"{what}; install it with `pip install 'minima-pipeline[engines]'`") from None
 
     def batch_size(self, width: int, height: int) -> int:
-        """Return how many images fit into four fifths of the memory that is free; on a CPU batches gain nothing."""
+        """Return how many images fit into four fifths of the memory that is free; on a CPU batches gain nothing.
+
+        It is decided once for a size: later, batches before and beside would count, and how many images share one
+        shows in the last bits.
+        """
         if self.device.type != "cuda":
             return 1
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return int(np.clip(0.8 * free / self.memory(width, height), 1, LARGEST_BATCH))
+        with self.computing:
+            if (width, height) not in self.batches:
+                kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+                free = torch.cuda.mem_get_info(self.device)[0] + kept  # torch's own, to be used again
+                fitting = 0.8 * free / self.memory(width, height)
+                self.batches[width, height] = int(np.clip(fitting, 1, LARGEST_BATCH))
+            return self.batches[width, height]
 
     def synthesise_batch(
         self, sources: Sequence[Source], *, seed: int, modality: str, attempt: int = 0

@@ -130,3 +130,17 @@ def test_settings_out_of_bounds_are_refused(wrong):
     shipped = MODALITIES.settings("depth", "depth_anything_v2")
     with pytest.raises((ConfigError, ValidationError)):
         MODALITIES.create("depth", {**shipped, **wrong})
+
+
+def test_a_batch_is_decided_once_for_a_size_by_all_the_memory_that_can_be_had(network, monkeypatch):
+    made = network()
+    made.setup("cpu")
+    assert made.batch_size(640, 480) == 1
+    made.device = torch.device("cuda")
+    memory = {"mem_get_info": (made.memory(640, 480), 0), "memory_reserved": made.memory(640, 480) * 4}
+    memory["memory_allocated"] = made.memory(640, 480)
+    for name, value in memory.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert made.batch_size(640, 480) == 3  # four fifths of one that is free and three that torch has kept
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
+    assert made.batch_size(640, 480) == 3

@@ -380,6 +380,14 @@ def test_killing_a_ray_worker_in_the_middle_changes_no_digest(world, cluster):
 
 
 @pytest.mark.slow
+def test_a_ray_worker_works_in_the_folder_that_paths_start_from(world, cluster, monkeypatch):
+    synthesise(world, "event", "here")
+    monkeypatch.chdir(world)  # the cluster was started elsewhere
+    synthesise(Path(), "event", cluster=cluster)
+    assert folder_bytes(world / "out") == folder_bytes(world / "here")
+
+
+@pytest.mark.slow
 def test_what_is_wrong_on_a_ray_worker_is_said_as_here(world, cluster):
     bad = world / "raw" / "alpha/imgs/010.png"
     bad.write_bytes(bad.read_bytes()[:200])
