@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".jfif"})
-MAX_PIXELS = 200_000_000  # a picture beyond this is a bomb or a scan that must be tiled first
+MAX_PIXELS = 178_956_970  # Pillow opens nothing larger: that is a bomb, or a scan that must be tiled first
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -53,14 +53,9 @@ def read_image(file: Path | bytes, name: str = "encoded image") -> np.ndarray:
     to 255), alpha is laid over white. ``name`` is what messages call bytes.
 
     Raises:
-        DataError: if the file is missing, may not be read, is truncated or no image.
+        DataError: if the file is missing, may not be read, is truncated, too large or no image.
     """
     with _opened(file, name) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise DataError(
-                f"{file if isinstance(file, Path) else name} has {image.width} x {image.height} pixels, more than "
-                f"{MAX_PIXELS}; tile it first"
-            )
         plain = image.format == "JPEG" and image.mode == "RGB" and _orientation(image) == 1
         decoded = _jpeg_pixels(file) if plain else None
         return _to_rgb(image) if decoded is None else decoded
@@ -129,7 +124,9 @@ def _opened(file: Path | bytes, name: str) -> Iterator[Image.Image]:
         raise DataError(f"{what} is a folder; give the path of an image") from None
     except UnidentifiedImageError:
         raise DataError(f"{what} is not an image; replace or remove it") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise DataError(f"{what} has more than {MAX_PIXELS} pixels; tile it first") from None
+    except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the file system; Pillow's own have no number
             raise DataError(f"cannot read {what}: {error.strerror}; make it readable or remove it") from None
         raise DataError(f"cannot read {what}: {error}; the file is damaged, replace or remove it") from None

@@ -202,6 +202,13 @@ def test_what_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch, read)
         read(Path(tmp_path / "a.png"))
 
 
+@pytest.mark.parametrize("read", [read_image, image_size])
+def test_a_picture_too_large_to_open_is_not_called_damaged(tmp_path, read):
+    Image.new("1", (13378, 13377)).save(tmp_path / "scan.png")  # the fewest pixels too many, nearly
+    with pytest.raises(DataError, match=r"scan\.png has more than 178956970 pixels; tile it first$"):
+        read(tmp_path / "scan.png")
+
+
 def test_a_name_that_is_not_utf_8_is_one_line(tmp_path):
     path = Path(os.fsdecode(bytes(tmp_path) + b"/bad\xff.png"))
     path.write_bytes(encode_png(np.zeros((4, 4, 3), np.uint8)))
