@@ -17,9 +17,11 @@ from minima_core.io.atomic import write_json
 from minima_core.io.images import find_images, write_image
 from minima_core.manifest import file_sha256
 from minima_core.progress import track
+from minima_core.provenance import code_digest
 from minima_core.synthesis.base import MODALITIES, Engine
 from minima_core.synthesis.gate import Params as GateParams
 from minima_core.synthesis.gate import judge, shipped
+from minima_core.synthesis.runner import CODE
 from minima_core.synthesis.sources import Item
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ class _Made(BaseModel):
     source: str
     output: str
     drawn: dict[str, Any]
-    by: dict[str, Any]  # modality, engine, its parameters, seed, licence
+    by: dict[str, Any]  # modality, engine, its parameters, seed, licence, sha256 of the code
 
 
 def synthesise_files(
@@ -51,8 +53,8 @@ def synthesise_files(
 
     Each passes the quality gate with its shipped settings; one that does not is left out with a warning. They are
     ``.png`` where the engine asks for it, else JPEG of quality 95. An output that an earlier run made from the
-    same bytes, settings and seed stays, and is returned too. Beside a picture ``<stem>.h5`` (data set ``depth``) may
-    give its depth and ``<stem>.txt`` (first line fx,fy,cx,cy) its intrinsics.
+    same bytes, settings and seed by the same code stays, and is returned too. Beside a picture ``<stem>.h5`` (data set
+    ``depth``) may give its depth and ``<stem>.txt`` (first line fx,fy,cx,cy) its intrinsics.
 
     Raises:
         Unavailable: if no picture holds what the modality is made from.
@@ -73,6 +75,7 @@ def synthesise_files(
         "commercial": engine.terms().commercial,
         "weights": engine.weights,
         "weight_files": engine.sources(),
+        "code": code_digest(*CODE, "synthesis/files.py", f"synthesis/{modality}"),
     }
     record = _read_record(out / RECORD)
     problems: list[str] = []

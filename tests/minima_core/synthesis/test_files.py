@@ -66,6 +66,17 @@ def test_a_second_run_makes_nothing_and_a_change_makes_that_one(pictures, tmp_pa
     assert all(a != b.stat().st_mtime_ns for a, b in zip(before, made, strict=True))
 
 
+def test_an_upgrade_of_the_engine_makes_the_pictures_again(pictures, tmp_path, monkeypatch):
+    parts = []
+    monkeypatch.setattr(files, "code_digest", lambda *named: parts.extend(named) or "older")
+    (path,) = run(pictures / "a.png", tmp_path / "out")
+    before = path.stat().st_mtime_ns
+    assert {"synthesis/event", "synthesis/base.py"} <= set(parts)
+    monkeypatch.setattr(files, "code_digest", lambda *_: "newer")
+    run(pictures / "a.png", tmp_path / "out")
+    assert path.stat().st_mtime_ns != before
+
+
 def test_a_spoilt_output_is_made_again(pictures, tmp_path):
     (path,) = run(pictures / "a.png", tmp_path / "out")
     whole = path.read_bytes()
