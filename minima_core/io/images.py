@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     import torch
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".jfif"})
+RAW = ".raw.png"  # of files that hold the raw values of a picture beside them, by ``encode_raw``
 MAX_PIXELS = 178_956_970  # Pillow opens nothing larger: that is a bomb, or a scan that must be tiled first
 
 
 def find_images(folder: Path) -> list[Path]:
     """Return all images under ``folder``, any depth and any case of extension, sorted by path; nothing that is hidden.
+
+    Raw values are no image: ``<stem>.raw.png`` is left out where ``<stem>.jpg`` or ``<stem>.png`` lies beside it.
 
     Raises:
         DataError: if the folder is missing or holds no image.
@@ -37,6 +40,7 @@ def find_images(folder: Path) -> list[Path]:
         if p.suffix.lower() in SUFFIXES
         and not any(part.startswith(".") for part in p.relative_to(folder).parts)
         and p.is_file()
+        and not _is_raw(p)
     )
     if not found:
         looked = ", ".join(sorted(SUFFIXES))
@@ -44,6 +48,11 @@ def find_images(folder: Path) -> list[Path]:
             f"no images in {folder} (looked for {looked}, any depth); put some there or name another folder"
         )
     return found
+
+
+def _is_raw(path: Path) -> bool:
+    stem = path.name.removesuffix(RAW)
+    return stem != path.name and any(path.with_name(stem + suffix).is_file() for suffix in (".jpg", ".png"))
 
 
 def read_image(file: Path | bytes, name: str = "encoded image") -> np.ndarray:

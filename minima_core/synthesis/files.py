@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from minima_core.config import digest
 from minima_core.errors import ConfigError, DataError, Unavailable
-from minima_core.io.atomic import write_json
-from minima_core.io.images import find_images, write_image
+from minima_core.io.atomic import write_bytes, write_json
+from minima_core.io.images import RAW, encode_raw, find_images, write_image
 from minima_core.manifest import file_sha256
 from minima_core.progress import track
 from minima_core.provenance import code_digest
@@ -31,12 +31,13 @@ NAMED = 5  # pictures that an error names
 
 
 class _Made(BaseModel):
-    """What an output was made from and is: sha256 of its sources and settings, and of itself; and who made it."""
+    """What an output was made from and is: sha256 of its sources and settings, and of its files; and who made it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     source: str
     output: str
-    drawn: dict[str, Any]
+    raw: str = ""  # of the raw values beside it, where the engine keeps any
+    drawn: dict[str, Any]  # as in a shard: with the attempt, its agreement with the source and the range of raw values
     by: dict[str, Any]  # modality, engine, its parameters, seed, licence, sha256 of the code
 
 
@@ -52,9 +53,10 @@ def synthesise_files(
     """Make ``modality`` of a picture, or of all under a folder, keeping its tree; return the outputs.
 
     Each passes the quality gate with its shipped settings; one that does not is left out with a warning. They are
-    ``.png`` where the engine asks for it, else JPEG of quality 95. An output that an earlier run made from the
-    same bytes, settings and seed by the same code stays, and is returned too. Beside a picture ``<stem>.h5`` (data set
-    ``depth``) may give its depth and ``<stem>.txt`` (first line fx,fy,cx,cy) its intrinsics.
+    ``.png`` where the engine asks for it, else JPEG of quality 95; raw values that the engine keeps lie beside them as
+    ``<stem>.raw.png``, see ``decode_raw``. An output that an earlier run made from the same bytes, settings and seed by
+    the same code stays, and is returned too. Beside a picture ``<stem>.h5`` (data set ``depth``) may give its depth and
+    ``<stem>.txt`` (first line fx,fy,cx,cy) its intrinsics.
 
     Raises:
         Unavailable: if no picture holds what the modality is made from.
@@ -142,15 +144,35 @@ def _one(engine: Engine, image: Path, root: Path, target: Path, before: _Made | 
     item = _item(image, image.relative_to(root).as_posix())
     beside = [path for path in (item.image, item.depth, _intrinsics_path(image)) if path is not None and path.is_file()]
     source = digest([by, item.name, *(file_sha256(path) for path in beside)])
-    if before is not None and before.source == source and target.is_file() and file_sha256(target) == before.output:
+    if before is not None and before.source == source and _is_whole(target, before):
         return before
     how = {"seed": by["seed"], "modality": by["modality"]}
     read = item.read(engine.reads)
     found = judge(engine, read, engine.synthesise(read, **how), GateParams(**by["gate"]), **how)
     if found.refused:
         raise Unavailable(f"the {by['modality']} image of {item.name} is not like its source: {found.refused}")
+    drawn = {**found.rendition.drawn, "attempt": found.attempt}
+    if found.verdict.score is not None:
+        drawn["agreement"] = round(found.verdict.score, 2)
+    raw, values = _raw_path(target), found.rendition.raw
+    if values is not None:
+        data, drawn["raw_range"] = encode_raw(values)
+        write_bytes(raw, data)
+    elif before is not None and before.raw:  # of the picture that this one replaces
+        raw.unlink(missing_ok=True)
     write_image(target, found.rendition.image)
-    return _Made(source=source, output=file_sha256(target), drawn=found.rendition.drawn, by=by)
+    kept = "" if values is None else file_sha256(raw)
+    return _Made(source=source, output=file_sha256(target), raw=kept, drawn=drawn, by=by)
+
+
+def _is_whole(target: Path, made: _Made) -> bool:
+    """Say whether an output and its raw values are still what was made."""
+    files = [(target, made.output)] + ([(_raw_path(target), made.raw)] if made.raw else [])
+    return all(path.is_file() and file_sha256(path) == sha256 for path, sha256 in files)
+
+
+def _raw_path(target: Path) -> Path:
+    return target.with_suffix(RAW)
 
 
 def _item(image: Path, name: str) -> Item:

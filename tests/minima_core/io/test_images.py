@@ -166,6 +166,12 @@ def test_find_images_goes_down_and_ignores_case_hidden_files_and_hidden_folders(
     assert [p.name for p in find_images(tmp_path)] == ["c.TiFf", "b.JPG"]
 
 
+def test_find_images_leaves_out_raw_values_beside_their_picture_and_nothing_else(tmp_path):
+    for name in ("a.jpg", "a.raw.png", "b.c.png", "b.c.raw.png", "d.raw.png", "raw.png", "a.raw.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [p.name for p in find_images(tmp_path)] == ["a.jpg", "a.raw.jpg", "b.c.png", "d.raw.png", "raw.png"]
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_size_is_that_of_the_image_that_is_read(tmp_path, suffix, orientation):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import signal
 import subprocess
@@ -15,10 +16,13 @@ import pytest
 from minima_core.config import PARAMS, read_value
 from minima_core.errors import ConfigError, DataError, Unavailable
 from minima_core.io.depth import write_depth
-from minima_core.io.images import read_image, write_image
+from minima_core.io.images import decode_raw, find_images, read_image, write_image
 from minima_core.synthesis import files
-from minima_core.synthesis.base import MODALITIES
+from minima_core.synthesis.base import MODALITIES, Source
 from minima_core.synthesis.files import synthesise_files
+from minima_core.synthesis.gate import Gate, Verdict
+
+NETWORK = {"engine": "depth_anything_v2", "weights": "random", "input_size": 56}
 
 
 @pytest.fixture
@@ -28,8 +32,13 @@ def pictures(tmp_path, photo):
     return tmp_path / "in"
 
 
-def run(given, out, modality="event", seed=0):
-    return synthesise_files(given, out, modality=modality, settings=MODALITIES.settings(modality), seed=seed)
+def run(given, out, modality="event", seed=0, **changes):
+    settings = {**MODALITIES.settings(modality, changes.get("engine", "")), **changes}
+    return synthesise_files(given, out, modality=modality, settings=settings, seed=seed)
+
+
+def record(out):
+    return json.loads((out / "synthesis.json").read_text())
 
 
 def test_the_shipped_settings_are_those_of_the_checkout(request):
@@ -170,3 +179,46 @@ def test_settings_from_elsewhere_are_not_blamed_on_params_yaml(pictures, tmp_pat
     with pytest.raises(ConfigError, match=r"^settings of event") as caught:
         synthesise_files(pictures, tmp_path / "out", modality="event", settings={"engine": "closed_form"}, seed=0)
     assert "params.yaml" not in str(caught.value)
+
+
+def test_raw_values_lie_beside_their_picture(pictures, tmp_path, engine):
+    out = tmp_path / "out"
+    made = run(pictures, out, "depth", **NETWORK)
+    assert [path.name for path in made] == ["a.jpg.jpg", "a.png.jpg", "c.d.jpg", "b.jpg"]
+    raws = [out / name for name in ("a.jpg.raw.png", "a.png.raw.png", "c.d.raw.png", "deep/er/b.raw.png")]
+    assert sorted(out.rglob("*.raw.png")) == sorted(raws)
+    source = Source("c.d.png", read_image(pictures / "c.d.png"))
+    expected = engine("depth", **NETWORK).synthesise(source, seed=0, modality="depth").raw
+    low, high = record(out)["c.d.jpg"]["drawn"]["raw_range"]
+    assert (low, high) == (expected.min(), expected.max())
+    found = decode_raw(raws[2].read_bytes(), (low, high))
+    assert np.abs(found - expected).max() <= (high - low) / 65535
+    assert (
+        find_images(out) == made
+    )  # and so they are no pictures where the outputs are what something else is made from
+
+
+def test_raw_values_stay_as_long_as_their_picture_and_are_made_again(pictures, tmp_path):
+    picture, out = pictures / "a.png", tmp_path / "out"
+    run(picture, out, "depth", **NETWORK)
+    raw = out / "a.raw.png"
+    whole, before = raw.read_bytes(), raw.stat().st_mtime_ns
+    run(picture, out, "depth", **NETWORK)
+    assert raw.stat().st_mtime_ns == before
+    raw.unlink()
+    run(picture, out, "depth", **NETWORK)
+    assert raw.read_bytes() == whole
+    write_depth(pictures / "a.h5", np.linspace(1, 2, 50) * np.ones((40, 1)))
+    assert run(picture, out, "depth") == [out / "a.jpg"]  # by an engine that keeps none
+    assert not raw.exists()
+
+
+def test_the_record_says_which_attempt_passed_and_how_well(pictures, tmp_path, engine, monkeypatch):
+    verdicts = iter([Verdict("blank"), Verdict("", 7.126)])
+    monkeypatch.setattr(Gate, "judge", lambda *_: next(verdicts))
+    (path,) = run(pictures / "a.png", tmp_path / "out")
+    drawn = record(tmp_path / "out")["a.png"]["drawn"]
+    assert (drawn["attempt"], drawn["agreement"]) == (1, 7.13)
+    source = Source("a.png", read_image(pictures / "a.png"))
+    again = engine("event").synthesise(source, seed=0, modality="event", attempt=1)
+    assert np.array_equal(read_image(path), again.image)
