@@ -132,6 +132,9 @@ def synthesise(
     seed: Annotated[int, typer.Option(help="Of what engines draw at random.")] = 0,
     engine: Annotated[str, typer.Option(help="Another engine than the modality's default.")] = "",
     set_: Annotated[list[str], typer.Option("--set", help="One of the engine's settings, as name=value.")] = [],  # noqa: B006, typer reads it only
+    licence: Annotated[
+        str, typer.Option(help="permissive refuses engines and weights that forbid commercial use; any takes them.")
+    ] = "permissive",
     device: Device = "auto",
 ) -> None:
     """Make a modality's image of each RGB image, pixel by pixel in place."""
@@ -147,8 +150,12 @@ def synthesise(
     from minima_core.synthesis.files import synthesise_files
 
     settings = {**MODALITIES.settings(modality, engine), **_assignments(set_)}
+    chosen = MODALITIES.create(modality, settings, f"settings of {modality}")
+    _check_licence(modality, settings, licence)
+    if chosen.weights == "random":
+        typer.echo("weights: random; the images show that the engine runs, and nothing else")
     made = synthesise_files(input, out, modality=modality, settings=settings, seed=seed, device=_device(device))
-    terms = MODALITIES.create(modality, settings).terms()
+    terms = chosen.terms()
     use = "" if terms.commercial else ", which does not allow commercial use"
     typer.echo(f"{len(made)} {modality} images in {out}; licence of the engine {terms.name}{use}")
 
@@ -281,6 +288,17 @@ def _write_scores(out: Path, scores: Scores) -> None:
     write_json(out, scores.model_dump(mode="json", exclude={"version", "skipped"}))
     summary = "  ".join(f"{name} {value:.2f}" for name, value in scores.metrics.items())
     typer.echo(f"{scores.title}: {summary}  ({len(scores.pairs)} pairs, {scores.failures} without a model) in {out}")
+
+
+def _check_licence(modality: str, settings: dict[str, Any], licence: str) -> None:
+    """Refuse an engine that the licence policy does not let through, in the words of this command line."""
+    from minima_core.synthesis.policy import require_allowed
+
+    try:
+        require_allowed(modality, settings, licence)
+    except ConfigError as error:  # it speaks of params.yaml, which users of single pictures do not have
+        told = str(error).removeprefix("params.yaml: ").replace("set licence_policy: any", "give --licence any")
+        raise ConfigError(told.replace("licence_policy", "--licence")) from None
 
 
 def _check_keypoints(number: int | None) -> None:

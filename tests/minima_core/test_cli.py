@@ -212,8 +212,26 @@ def test_synthesise_says_whether_its_images_may_be_sold(images, tmp_path, capsys
     command = ["synthesise", "--modality", "sketch", "--input", str(images[0]), "--out", str(tmp_path / "out")]
     assert run(*command) == 0 and capsys.readouterr().out.endswith("licence of the engine Apache-2.0\n")
     monkeypatch.setattr("minima_core.synthesis.sketch.xdog.XDoG.licence", CC_BY_NC_4_0)
-    assert run(*command) == 0
+    assert run(*command, "--licence", "any") == 0
     assert "licence of the engine CC-BY-NC-4.0, which does not allow commercial use" in capsys.readouterr().out
+
+
+def test_synthesise_refuses_what_everybody_may_not_use_before_anything_is_loaded(images, tmp_path, capsys, monkeypatch):
+    loaded = []
+    monkeypatch.setattr("minima_core.synthesis.normal.dsine.DsineNormal.setup", lambda *_: loaded.append(1))
+    command = ["synthesise", "--modality", "normal", "--input", images[0], "--out", tmp_path / "out"]
+    message = fails(capsys, *command, "--engine", "dsine")
+    assert "engine dsine under LicenseRef-Imperial-DSINE, which does not allow commercial use" in message
+    assert "use dataset (Apache-2.0)" in message and message.endswith("or give --licence any")
+    assert "params.yaml" not in message and "licence_policy" not in message
+    assert not loaded and not (tmp_path / "out").exists()
+    assert "'free' is not in --licence; there are: any, permissive" in fails(capsys, *command, "--licence", "free")
+
+
+def test_synthesise_says_that_weights_are_random(images, tmp_path, capsys):
+    command = ["--modality", "depth", "--input", images[0], "--out", tmp_path / "out", "--engine", "depth_anything_v2"]
+    assert run("synthesise", *command, "--set", "weights=random", "--set", "input_size=56") == 0
+    assert capsys.readouterr().out.startswith("weights: random; ")
 
 
 def test_synthesise_takes_another_engine_and_its_settings(images, tmp_path):
