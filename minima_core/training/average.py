@@ -30,6 +30,10 @@ class Average:
             else:
                 self._weights[name].copy_(weight)
 
+    def buffers(self) -> list[torch.Tensor]:
+        """Return the averages of what is no weight: statistics that each process has its own of."""
+        return [self._weights[name] for name, _ in self.network.named_buffers() if name in self._weights]
+
     def state(self) -> dict[str, torch.Tensor]:
         """Return the weights, with the average beside them, for a checkpoint."""
         return {**self.network.state_dict(), **{_PREFIX + name: w for name, w in self._weights.items()}}

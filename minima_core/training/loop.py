@@ -81,8 +81,12 @@ class _Run:
         if self.group.leads:
             self.tracker.metrics(values, self.progress.step)
 
+    def follow_leader(self) -> None:
+        """Take over the statistics of the process that writes them down, so that a resumed run goes on from the same."""
+        self.group.follow([*self.matcher.buffers(), *self.average.buffers()])
+
     def save(self) -> None:
-        self.group.follow(self.matcher.buffers())
+        self.follow_leader()
         if self.group.leads:
             checkpoint.save(self.scratch, self.progress, self.average.state(), self.optimiser)
         self.group.wait()
@@ -217,7 +221,7 @@ def _add(sums: dict[str, float], prefix: str, losses: Losses, weight: float) -> 
 def _validate(run: _Run, validation: tuple[TrainingData, list[Item]]) -> None:
     """Log the validation losses; weights that are the best so far are kept."""
     progress = run.progress
-    run.group.follow(run.matcher.buffers())
+    run.follow_leader()
     with run.average.in_place():
         values = _evaluate(run, *validation)
         loss = values["val/loss"]

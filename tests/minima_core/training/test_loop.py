@@ -13,6 +13,7 @@ from minima_core.io.weights import state_digest
 from minima_core.matchers.base import Losses
 from minima_core.tracking import NullTracker
 from minima_core.training import checkpoint
+from minima_core.training.average import Average
 from minima_core.training.steps import update
 
 CONSTANT = {"kind": "exponential", "warmup": 2, "decay_from": 0.5, "decay_to": 1.0}
@@ -81,6 +82,18 @@ def test_step_that_is_not_finite_leaves_no_trace_in_statistics(tmp_path, monkeyp
     _, weights, _ = checkpoint.load(tmp_path)
     assert all(bool(w.isfinite().all()) for w in weights.values())
     assert weights["norm.num_batches_tracked"] == 2 * (12 - fitted.skipped)  # two micro batches a step
+
+
+def test_averages_of_statistics_can_be_followed_like_the_statistics():
+    norm = nn.BatchNorm1d(2)
+    average = Average(norm, 0.5)
+    norm.running_mean.fill_(4.0)
+    average.update()
+    mean, *others = average.buffers()
+    assert mean.tolist() == [2.0, 2.0] and len(others) == 2
+    mean.zero_()  # as a broadcast overwrites it
+    assert average.state()["average/running_mean"].tolist() == [0.0, 0.0]
+    assert Average(norm, 0.0).buffers() == []
 
 
 def test_too_many_such_steps_end_the_run_and_keep_the_last_good_state(tmp_path):
