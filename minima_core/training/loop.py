@@ -82,7 +82,7 @@ class _Run:
             self.tracker.metrics(values, self.progress.step)
 
     def follow_leader(self) -> None:
-        """Take over the statistics of the process that writes them down, so that a resumed run goes on from the same."""
+        """Take over the statistics of the process that writes them down; a resumed run goes on from those."""
         self.group.follow([*self.matcher.buffers(), *self.average.buffers()])
 
     def save(self) -> None:
