@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
-from pydantic import AfterValidator, NonNegativeFloat, PositiveFloat
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat
 
 
 def _rising(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] > ends[1]:
+    if not -math.inf < ends[0] <= ends[1] < math.inf:
         raise ValueError("give two numbers in rising order")
     return ends
 
 
 Rising = AfterValidator(_rising)
+Share = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], Rising]
 Positive = Annotated[tuple[PositiveFloat, PositiveFloat], Rising]
 NonNegative = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], Rising]
+Shares = Annotated[tuple[Share, Share], Rising]

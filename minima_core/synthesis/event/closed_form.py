@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import cv2
 import numpy as np
-from pydantic import model_validator
+from pydantic import PositiveInt
 
+from minima_core.synthesis._ranges import Positive, Rising
 from minima_core.synthesis.base import Engine, Rendition, RGBColour, Source
 
 RISE, FALL, PAPER = (0, 0, 255), (255, 0, 0), (255, 255, 255)  # RGB: blue, red, white
@@ -23,16 +24,8 @@ class ClosedForm(Engine):
     class Params(Engine.Params):
         """``contrast``: range of the threshold in natural-log units; ``shift``: range of the motion in pixels."""
 
-        contrast: tuple[float, float]
-        shift: tuple[int, int]
-
-        @model_validator(mode="after")
-        def _ordered(self) -> ClosedForm.Params:
-            if not 0 < self.contrast[0] <= self.contrast[1]:
-                raise ValueError("contrast must be two positive numbers in rising order")
-            if not 1 <= self.shift[0] <= self.shift[1]:
-                raise ValueError("shift must be two whole numbers from 1 up in rising order")
-            return self
+        contrast: Positive
+        shift: Annotated[tuple[PositiveInt, PositiveInt], Rising]
 
     params: ClosedForm.Params
     reads: ClassVar[frozenset[str]] = frozenset()

@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
-from pydantic import model_validator
 
 from minima_core.errors import Unavailable
+from minima_core.synthesis._ranges import Positive
 from minima_core.synthesis.base import Engine, Rendition, RGBColour, Source
 from minima_core.synthesis.event._path import Path, displacement
 from minima_core.synthesis.event._view import Scene
@@ -33,16 +33,8 @@ class Motion(Engine):
         """``contrast``: range of the threshold in natural-log units; ``motion``: range of the median displacement of
         the scene's points, in pixels."""
 
-        contrast: tuple[float, float]
-        motion: tuple[float, float]
-
-        @model_validator(mode="after")
-        def _ordered(self) -> Motion.Params:
-            for name in ("contrast", "motion"):
-                low, high = getattr(self, name)
-                if not 0 < low <= high:
-                    raise ValueError(f"{name} must be two positive numbers in rising order")
-            return self
+        contrast: Positive
+        motion: Positive
 
     params: Motion.Params
     reads: ClassVar[frozenset[str]] = frozenset({"depth"})

@@ -11,12 +11,13 @@ from pydantic import Field
 from minima_core.data.materials import Material
 from minima_core.errors import DataError, redo
 from minima_core.synthesis._filters import gaussian, guided
+from minima_core.synthesis._ranges import NonNegative, Range, Rising, Shares
 from minima_core.synthesis.base import Engine, Rendition, Source
 from minima_core.synthesis.infrared._regions import objects_of_materials, objects_of_picture
 from minima_core.synthesis.infrared._sensor import expose
 from minima_core.synthesis.infrared._surfaces import Surfaces, Weather, surfaces_of_classes, surfaces_of_materials
 
-Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
+Lost = Annotated[float, Field(ge=0, lt=1)]  # of everything nothing would be left
 
 
 class Thermal(Engine):
@@ -35,13 +36,13 @@ class Thermal(Engine):
         surface, cut at which size, where materials are unknown."""
 
         air: Range
-        sun: Range
+        sun: Shares
         detail: float = Field(ge=0)
         spread: float = Field(ge=0)
-        haze: Range
-        blur: Range
-        noise: Range
-        equalise: Range
+        haze: Annotated[tuple[Lost, Lost], Rising]
+        blur: NonNegative
+        noise: NonNegative
+        equalise: Shares
         classes: int = Field(ge=2)
         cell: int = Field(ge=4)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import cv2
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from minima_core.errors import Unavailable
 from minima_core.synthesis.base import Engine, Rendition, Source
@@ -25,7 +25,7 @@ class DatasetNormal(Engine):
     class Params(Engine.Params):
         """``radii``: half sizes of the windows in pixels; small ones for detail, large ones against sensor noise."""
 
-        radii: tuple[int, ...] = Field(min_length=1)
+        radii: tuple[PositiveInt, ...] = Field(min_length=1)
 
     params: DatasetNormal.Params
     reads: ClassVar[frozenset[str]] = frozenset({"depth"})

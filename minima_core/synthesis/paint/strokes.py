@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from minima_core.synthesis._filters import gaussian, tangents
 from minima_core.synthesis.base import Engine, Rendition, Source
@@ -26,7 +26,7 @@ class Strokes(Engine):
         (0 to 1) below which a smaller brush adds nothing; ``jitter``: spread of the colours between strokes;
         ``relief``: how strongly the light shows the bristles."""
 
-        brushes: tuple[float, ...] = Field(min_length=1)
+        brushes: tuple[PositiveFloat, ...] = Field(min_length=1)
         tolerance: float = Field(gt=0, lt=1)
         jitter: float = Field(ge=0, lt=0.5)
         relief: float = Field(ge=0, lt=1)

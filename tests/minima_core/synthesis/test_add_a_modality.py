@@ -64,6 +64,10 @@ def test_the_template_passes_the_conformance_test(subject, photo, complete_sourc
     test(subject, NAME, photo, complete_source)
 
 
+def test_the_template_refuses_a_reversed_range(subject):
+    conformance.test_a_reversed_range_is_refused(subject, NAME)
+
+
 def test_the_settings_of_the_page_are_those_of_its_engine_and_its_band_is_one(subject):
     lines = yaml.safe_load(PARAMS)
     assert lines["synthesis"] == {NAME[0]: {"engine": NAME[1], **yaml.safe_load(SHIPPED)}}

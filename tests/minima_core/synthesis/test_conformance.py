@@ -157,6 +157,38 @@ def test_an_unknown_setting_is_refused(name):
         MODALITIES.create(name[0], wrong)
 
 
+def test_a_reversed_range_is_refused(subject, name):
+    shipped = subject.params.model_dump(mode="json")
+    for keys, values in pairs(shipped):
+        if values[0] < values[1] and takes_two(name, shipped, keys, values):
+            with pytest.raises(ConfigError, match="rising order"):
+                MODALITIES.create(name[0], changed(shipped, keys, values[::-1]))
+
+
+def pairs(values, keys=()):
+    """Yield keys and values of the lists of two numbers in settings."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from pairs(value, (*keys, key))
+        elif isinstance(value, list) and len(value) == 2 and not any(isinstance(end, str) for end in value):
+            yield (*keys, key), value
+
+
+def changed(values, keys, value):
+    """Return a copy of settings in which one is another."""
+    key, *inner = keys
+    return {**values, key: changed(values[key], inner, value) if inner else value}
+
+
+def takes_two(name, shipped, keys, values):
+    """Whether a setting is a range, which a list of any length is not."""
+    try:
+        MODALITIES.create(name[0], changed(shipped, keys, [*values, values[1]]))
+    except ConfigError:
+        return True
+    return False
+
+
 def test_a_misspelt_modality_is_refused_with_the_closest():
     with pytest.raises(ConfigError, match="did you mean 'infrared'"):
         MODALITIES.create("infrarot", {"engine": "thermal"})

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from minima_core.errors import ConfigError
 from minima_core.random import rng
-from minima_core.synthesis.base import Source
+from minima_core.synthesis.base import MODALITIES, Source
 from minima_core.synthesis.paint._brush import impasto, lay
 from minima_core.synthesis.paint._placement import StrokeSet, place
 
@@ -81,3 +82,9 @@ def test_light_falls_on_relief_only():
     assert np.abs(impasto(np.full((20, 20), 0.7, np.float32))).max() == 0
     ramp = np.tile(np.linspace(0, 1, 20, dtype=np.float32), (20, 1))
     assert impasto(ramp)[10, 10] > 0 > impasto(-ramp)[10, 10]
+
+
+@pytest.mark.parametrize("brushes", [[0], [20, -3], []])
+def test_a_brush_has_a_width(brushes):
+    with pytest.raises(ConfigError, match="brushes"):
+        MODALITIES.create("paint", {**MODALITIES.settings("paint", "strokes"), "brushes": brushes})
