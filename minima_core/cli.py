@@ -294,11 +294,8 @@ def _check_licence(modality: str, settings: dict[str, Any], licence: str) -> Non
     """Refuse an engine that the licence policy does not let through, in the words of this command line."""
     from minima_core.synthesis.policy import require_allowed
 
-    try:
-        require_allowed(modality, settings, licence)
-    except ConfigError as error:  # it speaks of params.yaml, which users of single pictures do not have
-        told = str(error).removeprefix("params.yaml: ").replace("set licence_policy: any", "give --licence any")
-        raise ConfigError(told.replace("licence_policy", "--licence")) from None
+    where = f"modality {modality}"
+    require_allowed(modality, settings, licence, where=where, called="--licence", remedy="give --licence any")
 
 
 def _check_keypoints(number: int | None) -> None:

@@ -11,24 +11,41 @@ from minima_core.synthesis.base import MODALITIES
 POLICIES = ("permissive", "any")
 
 
-def require_allowed(modality: str, settings: Any, policy: str) -> None:
+def require_allowed(
+    modality: str,
+    settings: Any,
+    policy: str,
+    *,
+    where: str = "",
+    called: str = "licence_policy",
+    remedy: str = "set licence_policy: any",
+) -> None:
     """Refuse an engine whose licence, or that of its weights, forbids commercial use, unless the policy is ``any``.
 
     What such an engine makes, and every model trained on that, stands under its terms; so it takes a decision.
+
+    Args:
+        modality: its name.
+        settings: of the engine, and ``engine``, its name.
+        policy: which engines are let through.
+        where: what messages call the settings; ``synthesis.<modality>`` of params.yaml unless said otherwise.
+        called: what they call the policy.
+        remedy: how they say to let every engine through.
 
     Raises:
         ConfigError: naming the engines of the modality that everybody may use; or for an unknown policy.
     """
     if policy not in POLICIES:
-        raise ConfigError(f"params.yaml: {unknown(policy, POLICIES, 'licence_policy')}")
-    terms = MODALITIES.create(modality, settings).terms()
+        raise ConfigError(unknown(policy, POLICIES, called))
+    where = where or f"params.yaml: synthesis.{modality}"
+    terms = MODALITIES.create(modality, settings, where).terms()
     if policy == "any" or terms.commercial:
         return
     free = [f"{name} ({licence})" for name, licence in _permissive(modality)]
     instead = f"use {' or '.join(free)}" if free else "no engine of this modality is free"
     raise ConfigError(
-        f"params.yaml: synthesis.{modality} names engine {settings['engine']} under {terms.name}, which does not allow "
-        f"commercial use, and licence_policy is permissive; {instead}, or set licence_policy: any"
+        f"{where} names engine {settings['engine']} under {terms.name}, which does not allow commercial use, "
+        f"and {called} is permissive; {instead}, or {remedy}"
     )
 
 
