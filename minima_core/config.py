@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 from yaml import YAMLError
 
 from minima_core.errors import ConfigError
@@ -26,6 +27,7 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=BaseModel)
+Loc = tuple[int | str, ...]  # the way to a problem, as pydantic has it
 
 
 def load_params(path: Path = PARAMS) -> dict[str, Any]:
@@ -65,6 +67,18 @@ def read_value(name: str, path: Path = PARAMS) -> Any:
     return value
 
 
+def read_seed(path: Path = PARAMS) -> int:
+    """Return the seed that everything drawn at random comes from.
+
+    Raises:
+        ConfigError: if it is no whole number.
+    """
+    seed = read_value("seed", path)
+    if type(seed) is not int:  # true is one to Python
+        raise ConfigError(f"params.yaml: seed must be a whole number, not {seed!r}")
+    return seed
+
+
 def read_section(name: str, schema: type[S], path: Path = PARAMS) -> S:
     """Return the section at a dotted ``name``, checked against ``schema``.
 
@@ -87,13 +101,65 @@ def _now(path: Path, name: str) -> Any:
 
 
 def checked(values: Any, schema: type[S], where: str) -> S:
-    """Validate plain ``values`` with ``schema``; the first problem becomes one line."""
+    """Validate plain ``values`` with ``schema``; one problem becomes one line, an unknown key before any other.
+
+    Raises:
+        ConfigError: naming the key, and its value unless that is a whole section.
+    """
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}{'.' + key if key else ''}: {first['msg']} (got {first['input']!r})") from None
+        problems = _of_the_nearest(error.errors(), values)
+        strange = [problem for problem in problems if problem["type"] == "extra_forbidden"]
+        if strange:
+            told = _unknown_key(strange[0]["loc"], problems, values, schema, where)
+        else:
+            told = _problem(problems[0], values, where)
+        raise ConfigError(told) from None
+
+
+def _unknown_key(loc: Loc, problems: list[ErrorDetails], values: Any, schema: type[BaseModel], where: str) -> str:
+    """Say that the section has no such key, and which it has: those given, those missing, and the schema's own."""
+    section = loc[:-1]
+    beside = {problem["loc"][-1]: problem["type"] for problem in problems if problem["loc"][:-1] == section}
+    path, given, _ = _follow(section, values)
+    names = {*given, *beside, *(() if section else schema.model_fields)}
+    known = [name for name in names if beside.get(name) != "extra_forbidden"]
+    return unknown(str(loc[-1]), known, ".".join([where, *path]))
+
+
+def _problem(problem: ErrorDetails, values: Any, where: str) -> str:
+    loc, value = problem["loc"], problem["input"]
+    if problem["type"] == "missing":
+        path, _, _ = _follow(loc[:-1], values)
+        return f"{'.'.join([where, *path])}: '{loc[-1]}' is missing"
+    path, _, _ = _follow(loc, values)
+    got = "" if isinstance(value, dict) else f" (got {value!r})"  # a whole section would bury what is wrong with it
+    return f"{'.'.join([where, *path])}: {problem['msg']}{got}"
+
+
+def _of_the_nearest(problems: list[ErrorDetails], values: Any) -> list[ErrorDetails]:
+    """Return the problems; of the alternatives of a union, those of the one that has the fewest."""
+    groups: dict[Loc, dict[Loc, list[ErrorDetails]]] = {}
+    for problem in problems:
+        *_, alternative = _follow(problem["loc"][:-1] if problem["type"] == "missing" else problem["loc"], values)
+        groups.setdefault(alternative[:-1], {}).setdefault(alternative, []).append(problem)
+    return [problem for alternatives in groups.values() for problem in min(alternatives.values(), key=len)]
+
+
+def _follow(loc: Loc, values: Any) -> tuple[list[str], Any, Loc]:
+    """Return the keys on the way to a problem, the value there, and ``loc`` up to the first alternative of a union.
+
+    pydantic names alternatives among the keys; no value has them.
+    """
+    path: list[str] = []
+    alternative: Loc = ()
+    for depth, part in enumerate(loc):
+        if part in values if isinstance(values, dict) else isinstance(part, int):
+            path, values = [*path, str(part)], values[part]
+        elif not alternative:
+            alternative = loc[: depth + 1]
+    return path, values, alternative
 
 
 def unknown(name: str, names: Any, where: str) -> str:

@@ -6,7 +6,7 @@ import logging
 import time
 from pathlib import Path
 
-from minima_core.config import digest, read_section, read_value
+from minima_core.config import digest, read_section, read_seed, read_value
 from minima_core.data.datasets.base import DATASETS, Dataset
 from minima_core.io.atomic import scratch_folder, whole_folder
 from minima_core.manifest import RawDataset
@@ -46,7 +46,7 @@ def main(args: DownloadArgs) -> DownloadReport:
     start = time.monotonic()
     name = str(read_value("dataset.name"))
     plugin = DATASETS.get(name)
-    dataset = plugin(read_section(f"dataset.{name}", plugin.Params), seed=int(read_value("seed")))
+    dataset = plugin(read_section(f"dataset.{name}", plugin.Params), seed=read_seed())
     with whole_folder(args.out, scratch_folder("download", _key(name, dataset))) as folder:
         dataset.prepare(folder, workers=execution().processes)
         manifest = RawDataset(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minima_core import licences
-from minima_core.config import digest, read_section, read_value
+from minima_core.config import digest, read_section, read_seed, read_value
 from minima_core.errors import TrainingError
 from minima_core.io.atomic import scratch_folder
 from minima_core.licences import Licence, named
@@ -42,7 +42,7 @@ def main(args: FinetuneArgs) -> TrainingReport:
 
     began = time.monotonic()
     params = read_section(f"training.finetune.{args.matcher}.{args.preset}", TrainingParams)
-    seed = int(read_value("seed"))
+    seed = read_seed()
     certificate = certified(args.certificate, args.index, args.modalities)
     matcher, parent = read_model(args.parent)
     if parent.matcher != args.matcher or parent.params != read_value(f"matcher.{args.matcher}"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from minima_core import licences
-from minima_core.config import digest, read_section, read_value
+from minima_core.config import digest, read_section, read_seed
 from minima_core.data.pairs import PairSource
 from minima_core.errors import DataError, TrainingError
 from minima_core.io.atomic import scratch_folder
@@ -41,7 +41,7 @@ def main(args: FinetuneJointArgs) -> TrainingReport:
     from tasks.tracking import stage_run
 
     began = time.monotonic()
-    params, seed = read_section("joint_training", JointTraining), int(read_value("seed"))
+    params, seed = read_section("joint_training", JointTraining), read_seed()
     data_sets = find_data_sets(args.data)
     matcher, parent = _read(args.parent)
     teacher, taught_by = _read(args.teacher or args.parent)

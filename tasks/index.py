@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from minima_core.config import digest, read_section, read_value
+from minima_core.config import digest, read_section, read_seed, read_value
 from minima_core.data.datasets.base import DATASETS
 from minima_core.data.index import Scene, index_digest, write_scene
 from minima_core.errors import DataError
@@ -32,7 +32,7 @@ def main(args: IndexArgs) -> IndexReport:
     """Find the images under --raw, the pairs among them and their overlap, and write the index to --out."""
     name = str(read_value("dataset.name"))
     plugin = DATASETS.get(name)
-    dataset = plugin(read_section(f"dataset.{name}", plugin.Params), seed=int(read_value("seed")))
+    dataset = plugin(read_section(f"dataset.{name}", plugin.Params), seed=read_seed())
     held = RawDataset.load(args.raw)
     if held.dataset != name:
         raise DataError(f"{args.raw} holds '{held.dataset}', params.yaml asks for '{name}'; run `dvc repro download`")

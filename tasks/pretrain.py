@@ -11,7 +11,7 @@ import torch
 from pydantic import model_validator
 
 from minima_core import licences
-from minima_core.config import Section, digest, read_section, read_value
+from minima_core.config import Section, digest, read_section, read_seed, read_value
 from minima_core.errors import ConfigError
 from minima_core.io.atomic import scratch_folder
 from minima_core.licences import Licence, named
@@ -58,7 +58,7 @@ def main(args: PretrainArgs) -> TrainingReport:
 
     began = time.monotonic()
     params = read_section(f"training.pretrain.{args.matcher}", Pretrain)
-    settings, seed = read_value(f"matcher.{args.matcher}"), int(read_value("seed"))
+    settings, seed = read_value(f"matcher.{args.matcher}"), read_seed()
     record = {"seed": seed, "matcher": {args.matcher: settings}, "pretrain": params.model_dump(mode="json")}
     data = {"training": args.index, "raw": args.raw, "certificate": args.certificate}
     recorded = stage_run(f"pretrain@{args.matcher}", params=record, inputs=data if params.mode == "train" else {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from minima_core.config import digest, read_section, read_value
+from minima_core.config import digest, read_section, read_seed
 from minima_core.io.atomic import scratch_folder
 from minima_core.manifest import file_sha256
 from minima_core.provenance import code_digest
@@ -35,7 +35,7 @@ def main(args: PretrainInfraredArgs) -> InfraredTrainingReport:
     from tasks.tracking import stage_run
 
     began = time.monotonic()
-    params, seed = read_section("infrared_training", InfraredTraining), int(read_value("seed"))
+    params, seed = read_section("infrared_training", InfraredTraining), read_seed()
     record = {"seed": seed, "infrared_training": params.model_dump(mode="json")}
     terms = adapter_licence(params)
     train, held_out = find_pairs(args.pairs)

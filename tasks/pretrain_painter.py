@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import field_validator
 
-from minima_core.config import digest, read_section, read_value
+from minima_core.config import digest, read_section, read_seed
 from minima_core.io.atomic import scratch_folder
 from minima_core.io.weights import save_weights
 from minima_core.licences import APACHE_2_0
@@ -37,7 +37,7 @@ def main(args: PainterArgs) -> PainterReport:
     from tasks.tracking import stage_run
 
     began = time.monotonic()
-    params, seed = read_section("painter_training", PainterTraining), int(read_value("seed"))
+    params, seed = read_section("painter_training", PainterTraining), read_seed()
     settings = params.model_dump(mode="json")
     code = code_digest("training", "synthesis/paint", "random.py")
     scratch = scratch_folder("pretrain_painter", digest([settings, seed, code]))

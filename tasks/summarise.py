@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from minima_core.config import digest, read_value
+from minima_core.config import digest, read_seed, read_value
 from minima_core.data.index import index_digest, read_scenes
 from minima_core.data.shards import Shard
 from minima_core.errors import DataError, redo
@@ -92,7 +92,7 @@ def main(args: SummariseArgs) -> SummaryReport:
     summary = Summary(
         dataset=SceneManifest.load(args.index).dataset,
         scenes=_scene_counts(args.index),
-        seed=int(read_value("seed")),
+        seed=read_seed(),
         modalities=[str(name) for name in read_value("modalities")],
         certificate=Certificate.load(args.certificate),
         results=[Result.model_validate(report.model_dump(exclude={"stage"})) for report in reports],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from minima_core.config import read_value
+from minima_core.config import read_seed, read_value
 from minima_core.manifest import folder_digest
 from minima_core.synthesis.base import MODALITIES
 from minima_core.synthesis.policy import require_allowed
@@ -44,7 +44,7 @@ def main(args: SynthesiseArgs) -> SynthesisReport:
         modality=args.modality,
         settings=settings,
         gate=read_value("gate"),
-        seed=int(read_value("seed")),
+        seed=read_seed(),
         workers=how.processes,
         scratch=SCRATCH,
         device=how.torch_device if network else "cpu",

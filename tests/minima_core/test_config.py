@@ -2,7 +2,7 @@
 
 import pytest
 
-from minima_core.config import Section, digest, load_params, read_section, read_value
+from minima_core.config import Section, checked, digest, load_params, read_section, read_seed, read_value
 from minima_core.errors import ConfigError
 
 
@@ -29,8 +29,54 @@ def test_a_missing_section_names_the_closest(params):
 
 def test_an_unknown_key_is_refused(params):
     params.write_text("event: {contrast: [0, 1], steps: 1, extra: 2}\n")
-    with pytest.raises(ConfigError, match=r"event\.extra: Extra inputs"):
+    with pytest.raises(ConfigError, match=r"'extra' is not in params\.yaml: event; there are: contrast, steps$"):
         read_section("event", Event, params)
+
+
+class Window(Section):
+    level: float
+    width: float
+
+
+class Scanner(Section):
+    kinds: dict[str, Event | Window]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"contrast": [0, 1], "stesp": 1}, "'stesp' is not in here; did you mean 'steps'?"),
+        ({"contrast": [0, 1], "steps": 1, "stesp": 1}, "'stesp' is not in here; did you mean 'steps'?"),
+        ({"contrast": [0, 1]}, "here: 'steps' is missing"),
+    ],
+)
+def test_a_misspelt_key_is_named_before_what_it_leaves_missing(values, words):
+    with pytest.raises(ConfigError) as caught:
+        checked(values, Event, "here")
+    assert str(caught.value).startswith(words) and "{" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("window", "words"),
+    [
+        ({"level": 1, "widht": 2}, "'widht' is not in here.kinds.ct; did you mean 'width'? there are: level, width"),
+        ({"level": 1}, "here.kinds.ct: 'width' is missing"),
+        ({"level": 1, "width": "two"}, "here.kinds.ct.width: Input should be a valid number"),
+    ],
+)
+def test_of_alternatives_the_nearest_is_meant(window, words):
+    with pytest.raises(ConfigError) as caught:
+        checked({"kinds": {"ct": window}}, Scanner, "here")
+    assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize("seed", ["abc", "1.5", "true", "[1]", ""])
+def test_a_seed_is_a_whole_number(params, seed):
+    params.write_text(f"seed: {seed}\n")
+    with pytest.raises(ConfigError, match="seed must be a whole number"):
+        read_seed(params)
+    params.write_text("seed: 7\n")
+    assert read_seed(params) == 7
 
 
 def test_a_wrong_type_names_key_and_value(params):
