@@ -20,6 +20,7 @@ from minima_core.training.infrared import InfraredTraining
 from minima_core.training.joint import JointTraining
 from minima_core.training.loop import TrainingParams
 from minima_core.training.painter import PainterTraining
+from tasks.check import TOP
 from tasks.pretrain import Pretrain
 
 PATH = Path(__file__).resolve().parents[1] / "params.yaml"
@@ -105,4 +106,4 @@ def test_a_suite_is_of_a_data_set_and_differs_from_the_common_one(name):
 
 def test_nothing_is_left_over():
     known = {"seed", "licence_policy", "modalities", "matchers", "benchmarks", "synthesis", *PLUGINS}
-    assert set(PARAMS) == known | {name.partition(".")[0] for name in SECTIONS}
+    assert set(PARAMS) == set(TOP) == known | {name.partition(".")[0] for name in SECTIONS}

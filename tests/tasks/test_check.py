@@ -49,6 +49,10 @@ def test_known_names_give_the_same_file_whatever_they_are(write, tmp_path):
         ({"modalities": []}, "modalities must name at least one"),
         ({"modalities": ["event", "event"]}, "modalities names one twice"),
         ({"licence_policy": "permisive"}, "did you mean 'permissive'"),
+        ({"modalities": "infrared"}, "modalities must be a list in brackets, it says 'infrared'"),
+        ({"matchers": ["sift"]}, "'sift', which has no settings in training.pretrain.* are eloftr, lightglue"),
+        ({"seed": "abc"}, "seed must be a whole number, not 'abc'"),
+        ({"gaet": 3}, "'gaet' is not in params.yaml; did you mean 'gate'"),
     ],
 )
 def test_a_wrong_name_is_one_line_with_the_right_one(write, changes, words):
