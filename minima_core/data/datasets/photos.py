@@ -24,6 +24,7 @@ from pydantic import AfterValidator, Field, PositiveFloat
 from minima_core.config import Section
 from minima_core.data.datasets._layout import REMEDY, image_path, scene_names, tissue_path
 from minima_core.data.datasets.base import Dataset
+from minima_core.data.importers.base import RAW
 from minima_core.data.index import Scene
 from minima_core.errors import DataError
 from minima_core.geometry.coords import scaling
@@ -31,7 +32,7 @@ from minima_core.geometry.homography import corners
 from minima_core.geometry.overlap import homography_overlap
 from minima_core.io.atomic import write_json
 from minima_core.io.images import find_images, read_ids, read_image, write_image
-from minima_core.manifest import Split
+from minima_core.manifest import SceneManifest, Split
 from minima_core.parallel import map_jobs
 from minima_core.random import rng
 
@@ -178,9 +179,26 @@ class Photos(PhotoViews):
     def files(self) -> list[Path]:
         """Return the photographs; where there is none, say which setting names the folder."""
         try:
-            return super().files()
+            return photographs(self.folder)
         except DataError as error:
             raise DataError(f"{error} (dataset.photos.root in params.yaml)") from None
+
+
+def photographs(folder: Path) -> list[Path]:
+    """Return the images under a folder, sorted by path, without the views in an index that was made there.
+
+    A view would be taken for one more photograph, and may lie in the other split than its own.
+
+    Raises:
+        DataError: if there is none.
+    """
+    views = [path.parent / RAW for path in folder.rglob(SceneManifest.FILE) if (path.parent / RAW).is_dir()]
+    found = [path for path in find_images(folder) if not any(path.is_relative_to(view) for view in views)]
+    if not found:
+        raise DataError(
+            f"no images in {folder} but the views of {views[0].parent}; put some there or name another folder"
+        )
+    return found
 
 
 def _look(path: Path) -> Photo:

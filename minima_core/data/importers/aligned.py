@@ -17,7 +17,7 @@ from typing import cast
 import numpy as np
 
 from minima_core.data.datasets._layout import scene_names
-from minima_core.data.datasets.photos import VIEWS_FILE, Photos, read_views, take
+from minima_core.data.datasets.photos import VIEWS_FILE, Photos, photographs, read_views, take
 from minima_core.data.importers.base import MODALITIES, RAW, Importer, Skipped, inside
 from minima_core.data.importers.photos import NOT_TAKEN, ViewSettings, not_taken
 from minima_core.data.index import Scene, index_digest
@@ -25,7 +25,7 @@ from minima_core.data.shards import Shard, write_shard
 from minima_core.errors import DataError
 from minima_core.geometry.coords import scaling
 from minima_core.geometry.homography import corners
-from minima_core.io.images import encode_jpeg, find_images, image_size, read_image
+from minima_core.io.images import encode_jpeg, image_size, read_image
 from minima_core.licences import named
 from minima_core.manifest import ModalityManifest, SceneManifest
 from minima_core.synthesis.base import MODALITIES as KNOWN
@@ -209,7 +209,7 @@ def _by_key(folder: Path, images: list[Path]) -> dict[str, Path]:
 def _images(folder: Path) -> list[Path]:
     """Return the images under a folder, of which there may be none."""
     try:
-        return find_images(folder)
+        return photographs(folder)
     except DataError:
         return []
 

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from minima_core.data.datasets import _layout
 from minima_core.data.datasets._frames import TUM
 from minima_core.data.datasets._layout import posed_scene
+from minima_core.data.importers.photos import OF_INDEX
 from minima_core.data.importing import build_index, raw_folder
 from minima_core.data.index import read_scene
 from minima_core.data.pairs import PairSource
@@ -227,6 +228,21 @@ def test_a_folder_of_photographs_becomes_homography_pairs(tmp_path):
     assert report.images == 9 and set(report.splits) == {"train", "val"} and not report.skipped
     source = PairSource(tmp_path / "out", tmp_path / "out/raw", None, split="train", names=[])
     assert source.load(0).H_0to1 is not None
+
+
+def test_an_index_among_the_photographs_is_not_read_as_photographs(tmp_path):
+    for k in range(3):
+        smooth = cv2.resize(colour(k, (30, 20)), (300, 200), interpolation=cv2.INTER_CUBIC)
+        write_image(tmp_path / f"photos/{k}.jpg", smooth)
+    out, settings = tmp_path / "photos/index", {"size": [96, 64], "views": 2}
+    first = build_index("photos", tmp_path / "photos", out, settings=settings)
+    second = build_index("photos", tmp_path / "photos", out, settings=settings)
+    assert (second.images, second.digest) == (9, first.digest)
+    assert [(one.reason, one.count) for one in second.skipped] == [(OF_INDEX, 9)]
+    for photo in (tmp_path / "photos").glob("*.jpg"):
+        photo.unlink()
+    with pytest.raises(DataError, match="no images in .*photos but the views of"):
+        build_index("photos", tmp_path / "photos", out, settings=settings)
 
 
 def test_a_folder_without_photographs_does_not_send_to_params(tmp_path):
