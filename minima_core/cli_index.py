@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from minima_core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from minima_core.manifest import SceneManifest
 
 index = typer.Typer(rich_markup_mode=None)
 
@@ -78,12 +81,12 @@ def validate(
     from minima_core.cli import _check_output
     from minima_core.data.checking import check_index
     from minima_core.io.atomic import write_json
-    from minima_core.manifest import SceneManifest
 
     if report is not None:
         _check_output(report, "--report", (".json",), ())
     if sample < 0:
         raise ConfigError(f"--sample must not be negative, as {sample} is")
+    scenes = _manifest(folder).scenes
     where = _raw(folder, raw)
     faults = check_index(folder, where, sample=sample, workers=_workers(workers))
     listed = [{"fault": what, "count": n, "first": faults.first[what]} for what, n in sorted(faults.counts.items())]
@@ -91,12 +94,15 @@ def validate(
         write_json(report, {"faults": listed, "images": where is not None})
     for one in listed:
         typer.echo(f"fault: {one['count']} x {one['fault']}, for example {faults.first[str(one['fault'])][0]}")
-    scenes = SceneManifest.load(folder).scenes
     pairs = sum(scene.pairs for scene in scenes)
     if listed:
         raise DataError(f"{folder} has the faults above; mend the source and build it again")
-    seen = "" if where else "; its images were not looked at: it was built without them"
-    typer.echo(f"no fault in {pairs} pairs of {len(scenes)} scenes{seen}")
+    if where is None:
+        seen = "its images were not looked at: it was built without them"
+    else:
+        images, some = (sum(counts) for counts in ([s.images for s in scenes], [min(s.images, sample) for s in scenes]))
+        seen = f"pixels of {some} of {images} images looked at{' (--sample)' if some < images else ''}"
+    typer.echo(f"no fault in {pairs} pairs of {len(scenes)} scenes; {seen}")
 
 
 @index.command()
@@ -117,6 +123,7 @@ def view(
     _check_output(out, "--out", PICTURE, ())
     if count < 1:
         raise ConfigError(f"--count must be at least 1, not {count}")
+    _manifest(folder)
     where = _raw(folder, raw)
     if where is None:
         raise DataError(f"{folder} was built without images; build it again with --images, or give --raw")
@@ -142,9 +149,21 @@ def export(
     from minima_core.data.importing import raw_folder
 
     _check_folder(out.parent)
+    _manifest(folder)
     names = export_index(to, folder, out, modalities=modalities, workers=_workers(workers))
     written = f"the index and {', '.join(names)}" if names else "the index"
     typer.echo(f"{written} in {out}; image paths start from {raw_folder(folder) or 'where the images are'}")
+
+
+def _manifest(index: Path) -> SceneManifest:
+    """Return what an index says of itself; where it says nothing, both commands that make one are named."""
+    from minima_core.manifest import SceneManifest
+
+    try:
+        return SceneManifest.load(index)
+    except DataError as error:  # it speaks of the graph, which users of folders do not have
+        told = str(error).removesuffix(SceneManifest.REMEDY)
+        raise DataError(f"{told}make one with `minima index build`, or with `dvc repro index` in a checkout") from None
 
 
 def _raw(index: Path, asked: Path | None) -> Path | None:

@@ -106,7 +106,9 @@ def test_the_command_says_what_is_wrong_and_fails(world, tmp_path, capsys):
     report = tmp_path / "faults.json"
     assert run("validate", world.index, "--raw", world.raw, "--report", report) == 0
     assert json.loads(report.read_text()) == {"faults": [], "images": True}
-    assert "no fault in 9 pairs of 3 scenes" in capsys.readouterr().out
+    assert "no fault in 9 pairs of 3 scenes; pixels of 12 of 12 images looked at\n" in capsys.readouterr().out
+    assert run("validate", world.index, "--raw", world.raw, "--sample", 1) == 0
+    assert "; pixels of 3 of 12 images looked at (--sample)\n" in capsys.readouterr().out
     FAULTS["image that is not there"](world)
     assert run("validate", world.index, "--raw", world.raw, "--report", report) == 1
     assert json.loads(report.read_text())["faults"][0]["first"] == ["alley/dense0/imgs/001.png"]
@@ -117,6 +119,15 @@ def test_the_command_says_what_is_wrong_and_fails(world, tmp_path, capsys):
 def test_without_a_command_it_explains_itself(capsys):
     assert run() == 0
     assert "export" in capsys.readouterr().out
+
+
+def test_where_there_is_no_index_both_ways_to_one_are_named(tmp_path, capsys):
+    for command in (["validate"], ["view", "--out", "v.png"], ["export", "--to", "roma", "--out", tmp_path / "out"]):
+        assert run(command[0], tmp_path, *command[1:]) == 1
+        told = capsys.readouterr().err
+        assert told.endswith(
+            "index.json; make one with `minima index build`, or with `dvc repro index` in a checkout\n"
+        )
 
 
 def test_an_index_without_images_is_checked_by_its_records(tmp_path, capsys):
