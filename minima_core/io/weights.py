@@ -21,7 +21,7 @@ from minima_core.io.atomic import write_bytes
 ABOUT = "about"  # the one entry of a file's metadata
 # what the two readers raise at bytes that are no weights: torch's, which runs nothing of them, trusts their form
 _DAMAGED = (
-    *(OSError, EOFError, SafetensorError, pickle.UnpicklingError, struct.error, RuntimeError, AssertionError),
+    *(OSError, EOFError, SafetensorError, struct.error, RuntimeError, AssertionError),
     *(LookupError, ValueError, TypeError, AttributeError, OverflowError, MemoryError),
 )
 
@@ -54,6 +54,9 @@ def read_checkpoint(path: Path, remedy: str) -> dict[str, Any]:
             return load_file(path)
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of protocols that bytes seem to name
             found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # in many lines, with torch's advice to run what the file holds
+        what = "holds Python objects beside weights" if "allowed global" in str(error) else "is no checkpoint"
+        raise WeightsError(f"{path} {what}; {remedy}") from None
     except _DAMAGED as error:
         told = str(error)
         reason = told.splitlines()[0] if " " in told else f"no checkpoint ({type(error).__name__})"

@@ -243,7 +243,7 @@ def test_checkpoint_that_would_run_code_is_refused(publish, tmp_path, monkeypatc
     monkeypatch.setattr(weights, "PUBLISHED", {"w.pt": Published((), WHEEL, hashlib.sha256(data).hexdigest())})
     (tmp_path / "w.pt").write_bytes(data)
     monkeypatch.setenv("MINIMA_WEIGHTS", str(tmp_path))
-    with pytest.raises(WeightsError, match="cannot be read as weights"):
+    with pytest.raises(WeightsError, match="holds Python objects beside weights"):
         weights.load("w.pt")
 
 

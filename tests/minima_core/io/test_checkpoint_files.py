@@ -26,6 +26,15 @@ def test_what_names_no_weights_is_refused(tmp_path, content):
         read_checkpoint(tmp_path / "w.pt", "give another")
 
 
+def test_torch_s_advice_to_run_a_file_is_not_passed_on(tmp_path):
+    (tmp_path / "README.md").write_text("# read me")
+    torch.save(STATE | {"net": torch.nn.Linear(2, 2)}, tmp_path / "w.pt")
+    for name, what in (("README.md", "is no checkpoint"), ("w.pt", "holds Python objects beside weights")):
+        with pytest.raises(WeightsError) as error:
+            read_checkpoint(tmp_path / name, "give another")
+        assert str(error.value) == f"{tmp_path / name} {what}; give another"
+
+
 def test_any_bytes_are_one_line(tmp_path):
     """Of no form, and of torch's older form with some bytes changed, which its reader trusts."""
     buffer, rng = io.BytesIO(), np.random.default_rng(0)

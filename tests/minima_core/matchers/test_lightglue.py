@@ -263,7 +263,7 @@ def test_minimas_weights_load_by_their_own_names(minimas_files, tmp_path):
 
 def test_a_damaged_file_is_one_line(minimas_files, tmp_path):
     (tmp_path / "superpoint_v1.pth").write_bytes(b"<html>")
-    with pytest.raises(WeightsError, match=r"superpoint_v1\.pth cannot be read as weights"):
+    with pytest.raises(WeightsError, match=r"superpoint_v1\.pth is no checkpoint"):
         load_matcher("minima-lightglue-superpoint")
 
 
