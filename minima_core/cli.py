@@ -228,9 +228,14 @@ def score(
     What is changed against the protocol changes protocol_hash.
     """
     _check_keypoints(max_keypoints)
-    from minima_core.evaluation.predictions import read_predictions
+    from minima_core.evaluation.predictions import Predictions, read_predictions
     from minima_core.evaluation.protocol import get_protocol, with_estimator
 
+    if not (predictions / Predictions.FILE).is_file():
+        raise DataError(
+            f"no {predictions / Predictions.FILE}; make it with `minima evaluate --keep`, or with `dvc repro match` in a "
+            "checkout"
+        )
     protocol = protocol or read_predictions(predictions).origin.protocol
     chosen = get_protocol(protocol, benchmark, max_keypoints=max_keypoints, long_side=long_side)
     chosen = with_estimator(chosen, estimator, threshold=threshold)

@@ -198,6 +198,11 @@ def test_bad_options_of_evaluate_are_one_line(tmp_path, monkeypatch, capsys, cha
     assert not any(tmp_path.iterdir())
 
 
+def test_score_without_predictions_names_what_makes_them(tmp_path, capsys):
+    words = ["--predictions", tmp_path, "--benchmark", "mmim", "--root", tmp_path, "--out", tmp_path / "s.json"]
+    assert "predictions.h5; make it with `minima evaluate --keep`, or" in fails(capsys, "score", *words)
+
+
 def test_synthesise_refuses_to_write_over_the_originals(images, tmp_path, capsys):
     message = fails(capsys, "synthesise", "--modality", "event", "--input", tmp_path, "--out", tmp_path)
     assert "where the originals lie" in message
