@@ -25,6 +25,7 @@ from minima_core.matchers.base import MATCHERS, Matcher, Precision
 from minima_core.types import Matches
 
 WEIGHTS = "model.safetensors"
+REMEDY = "get the model folder again, or make it again with `dvc repro`"
 REGISTRY = "models:/"
 STORE = Path("mlflow.db")  # of a checkout
 # settings of the published models for users of the package; a checkout's are in params.yaml
@@ -143,6 +144,8 @@ def as_tensor(picture: Picture) -> torch.Tensor:
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 and not np.issubdtype(picture.dtype, np.floating):
             raise DataError(f"an array of uint8, or of floats in [0, 1], expected, not {picture.dtype}")
+        if picture.size == 0:
+            raise DataError(f"the array of shape {picture.shape} has no pixels; give a picture")
         if picture.ndim == 2:
             picture = np.repeat(picture[..., None], 3, axis=2)
         if picture.ndim != 3 or picture.shape[2] != 3:
@@ -150,6 +153,11 @@ def as_tensor(picture: Picture) -> torch.Tensor:
         if picture.dtype != np.uint8:
             return _in_range(torch.from_numpy(picture).float().permute(2, 0, 1).contiguous())
         return to_tensor(picture)
+    if not isinstance(picture, str | os.PathLike):
+        raise DataError(
+            f"a path, an array or a tensor expected, not {type(picture).__name__}; an array of a picture of Pillow is "
+            'np.asarray(picture.convert("RGB"))'
+        )
     return to_tensor(read_image(Path(picture)))
 
 
@@ -184,17 +192,29 @@ def load_matcher(
         compiled: by torch.compile, at the first pair: up to minutes, which only many pairs pay back.
 
     Raises:
-        ConfigError: if MODEL is none of these; names the closest published one. If there is no such precision.
+        ConfigError: if MODEL is none of these; names the closest published one. If there is no such precision or device.
         DataError: if the model folder is damaged.
         WeightsError: if published weights cannot be had.
     """
     if precision not in get_args(Precision):
         raise ConfigError(unknown(precision, get_args(Precision), "the precisions"))
+    _check_device(device)
     loaded = _load(str(model), device)
     loaded.matcher.precision = precision
     if compiled:
         loaded.matcher.compile(dynamic=True)  # pairs differ in size
     return loaded
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+        there = device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
+        torch.empty(0, device=device if there else "cpu")
+    except (RuntimeError, AssertionError):  # of a name that torch does not know, and of what it was built without
+        there = False
+    if not there:
+        raise ConfigError(f"no device {str(name)!r} here; use cpu, or cuda where torch finds a GPU")
 
 
 def _load(name: str, device: str) -> LoadedMatcher:
@@ -271,19 +291,23 @@ def read_model(folder: Path, device: str = "cpu") -> tuple[Matcher, ModelCard]:
         matcher.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise DataError(
-            f"{path} does not hold the weights of a {card.matcher}: {lines[-1]}; {ModelCard.REMEDY}"
-        ) from None
+        raise DataError(f"{path} does not hold the weights of a {card.matcher}: {lines[-1]}; {REMEDY}") from None
     return matcher.to(device).eval(), card
 
 
 def _checked_files(folder: Path) -> tuple[ModelCard, Path]:
     """Return the card and the weight file of a model folder, which is the one that the card names."""
-    card, path = ModelCard.load(folder), folder / WEIGHTS
+    path = folder / WEIGHTS
+    if not (folder / ModelCard.FILE).is_file():
+        raise DataError(f"no {folder / ModelCard.FILE}; a model folder holds it and {WEIGHTS}, {folder} is none")
+    try:
+        card = ModelCard.load(folder)
+    except DataError as error:  # not every user has the graph that it speaks of
+        raise DataError(f"{str(error).removesuffix(ModelCard.REMEDY)}{REMEDY}") from None
     if not path.is_file():
-        raise DataError(f"no {path}; {ModelCard.REMEDY}")
+        raise DataError(f"no {path}; {REMEDY}")
     if (got := file_sha256(path)) != card.weights_sha256:
-        raise DataError(f"{path} has sha256 {got}, its card says {card.weights_sha256}; {ModelCard.REMEDY}")
+        raise DataError(f"{path} has sha256 {got}, its card says {card.weights_sha256}; {REMEDY}")
     return card, path
 
 

@@ -180,8 +180,10 @@ class Matcher(nn.Module, ABC):
         Raises:
             DataError: as ``match``.
         """
-        if image.ndim != 3 or image.shape[0] != 3 or not bool(image.isfinite().all()):
-            raise DataError(f"an image of shape (3, H, W) with finite values expected, not {tuple(image.shape)}")
+        if image.ndim != 3 or image.shape[0] != 3 or not image.numel() or not bool(image.isfinite().all()):
+            raise DataError(
+                f"an image of shape (3, H, W) with pixels, all of them finite, expected, not {tuple(image.shape)}"
+            )
         small, scale = resize(image.to(_device(self)), long_side or self.params.long_side, self.size_multiple)
         number = max_keypoints or self.params.max_keypoints
         features = None if textureless(small) else self.eval()._extract(small, number)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from plane_world import SETTINGS, random_matcher, save_parent
 
 import minima_core
@@ -153,10 +154,10 @@ def test_a_checkpoint_of_ones_own_is_used_whatever_its_digest(tmp_path, monkeypa
     assert loaded.licence == "unknown"
     torch.save({"state_dict": dict(list(state.items())[1:])}, tmp_path / "less.ckpt")
     (tmp_path / "text.ckpt").write_text("none")
-    for file, message in (("less", "does not fit"), ("text", "cannot be read as weights"), ("none", "no file .*none")):
+    for file, message in (("less", "does not fit"), ("text", "is no checkpoint"), ("none", "no file .*none")):
         with pytest.raises(WeightsError, match=message):
             load_matcher(f"minima-loftr={tmp_path / file}.ckpt")
-    with pytest.raises(WeightsError, match=r"text\.ckpt cannot be read as weights"):
+    with pytest.raises(WeightsError, match=r"text\.ckpt is no checkpoint"):
         load_matcher(f"eloftr={tmp_path / 'text.ckpt'}")  # not asked of the hub
     with pytest.raises(ConfigError, match=r"sift takes no file; those that do are aliked-lightglue, .*, roma"):
         load_matcher("sift=last.ckpt")
@@ -189,6 +190,35 @@ def test_files_arrays_and_tensors_are_the_same_picture(model, tmp_path):
     assert len(found[0]) > 0
     assert len({len(f) for f in found}) == 1
     assert all(torch.equal(f.mkpts0, found[0].mkpts0) for f in found)
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((0, 0, 3), np.uint8), r"array of shape \(0, 0, 3\) has no pixels"),
+        (np.zeros((0, 9), np.float32), "has no pixels"),
+        (torch.zeros(3, 0, 9), r"with pixels, .* expected, not \(3, 0, 9\)"),
+        (Image.new("RGB", (9, 9)), r"expected, not Image; an array of a picture of Pillow is np\."),
+        (None, "expected, not NoneType"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_one_line(model, picture, message):
+    with pytest.raises(DataError, match=message):
+        load_matcher(model).match(picture, texture(0))
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "mps", ""])
+def test_a_device_that_is_not_there_is_refused(model, device):
+    with pytest.raises(ConfigError, match=f"^no device '{device}' here; use cpu"):
+        load_matcher(model, device)
+
+
+def test_a_folder_without_a_card_is_told_from_one_with_a_damaged_card(tmp_path):
+    with pytest.raises(DataError, match=r"no .*card\.json; a model folder holds it and model\.safetensors"):
+        load_matcher(tmp_path)
+    (tmp_path / "card.json").write_text("{")
+    with pytest.raises(DataError, match="is not a valid ModelCard .*; get the model folder again, or make it"):
+        load_matcher(tmp_path)
 
 
 def test_a_batch_gives_what_each_pair_of_pictures_gives(model):
