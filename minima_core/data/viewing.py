@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import torch
 
+from minima_core.data.importers.base import MODALITIES
 from minima_core.data.index import Scene, read_scene
 from minima_core.data.pairs import motion
+from minima_core.data.shards import Shard
 from minima_core.errors import DataError
 from minima_core.geometry.camera import homogeneous
 from minima_core.geometry.epipolar import fundamental
@@ -31,7 +33,8 @@ def draw_index(index: Path, raw: Path, *, count: int, seed: int = 0, scene: str 
     """Return an (H, W, 3) uint8 picture of ``count`` pairs, drawn from all scenes or one, a row each.
 
     A point has one colour in both views; it is grey and hollow where the other view does not show it. Where an image
-    has no depth map, lines in the second view are where the points of the first must lie.
+    has no depth map, lines in the second view are where the points of the first must lie. The second view's images of
+    other sensors that an index brings follow in columns of their own, with the same points.
 
     Raises:
         DataError: if there is no such scene or pair, or a file is missing or damaged.
@@ -44,35 +47,50 @@ def draw_index(index: Path, raw: Path, *, count: int, seed: int = 0, scene: str 
     rows = []
     for k in chosen:
         s = int(np.searchsorted(starts, k, side="right")) - 1
-        rows.append(_draw_pair(read_scene(index, entries[s].name), raw, int(k - starts[s])))
+        rows.append(_draw_pair(read_scene(index, entries[s].name), raw, index / MODALITIES, int(k - starts[s])))
     width = max(row.shape[1] for row in rows)
     return np.concatenate([np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows])
 
 
-def _draw_pair(scene: Scene, raw: Path, pair: int) -> np.ndarray:
+def _draw_pair(scene: Scene, raw: Path, modalities: Path, pair: int) -> np.ndarray:
     i, j = (int(n) for n in scene.pairs[pair])
     image0, image1 = (read_image(raw / scene.image[n]) for n in (i, j))
     size0, size1 = ((image.shape[1], image.shape[0]) for image in (image0, image1))
     points0 = grid(size0, max(1, size0[0] // COLUMNS))
-    view0, view1 = _shrunk(image0), _shrunk(image1)
+    others = _others(scene, modalities, j)
+    view0, *views1 = (_shrunk(image) for image in (image0, image1, *others.values()))
     scale0, scale1 = HEIGHT / size0[1], HEIGHT / size1[1]
     colours = _colours(points0.numpy(), size0)
     title = f"{scene.image_id(i)} - {scene.image_id(j)}   {scene.split}   overlap {scene.overlap[pair]:.2f}"
+    title += "".join(f"   {name}" for name in others)
     if scene.H_0to1 is None and not (scene.depth[i] and scene.depth[j]):
-        _draw_lines(scene, (i, j), points0[:: max(1, len(points0) // 12)], view0, view1, (scale0, scale1))
+        some = points0[:: max(1, len(points0) // 12)]
+        for view1 in views1:
+            _draw_lines(scene, (i, j), some, view0, view1, (scale0, scale1))
         title += "   no depth: epipolar lines"
     else:
         points1, known, seen = _moved(scene, raw, pair, points0, size1)
         for n, colour in enumerate(colours):
             _dot(view0, points0[n].numpy() * scale0, colour if seen[n] else UNSEEN, filled=bool(seen[n]))
-            if seen[n]:
+            for view1 in views1 if seen[n] else ():
                 _dot(view1, points1[n].numpy() * scale1, colour, filled=True)
         title += f"   found {int(seen.sum()) / max(1, int(known.sum())):.2f}"
-    views = np.concatenate([view0, np.full((HEIGHT, GAP, 3), 255, np.uint8), view1], axis=1)
+    gap = np.full((HEIGHT, GAP, 3), 255, np.uint8)
+    views = np.concatenate([view0, *(part for view1 in views1 for part in (gap, view1))], axis=1)
     bar = np.full((BAR, views.shape[1], 3), 255, np.uint8)
     text = title.encode("ascii", "replace").decode()
     cv2.putText(bar, text, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([bar, views])
+
+
+def _others(scene: Scene, modalities: Path, i: int) -> dict[str, np.ndarray]:
+    """Return the images of other sensors that an index brings of one of its images, by modality."""
+    found = {}
+    for folder in sorted(modalities.iterdir()) if modalities.is_dir() else ():
+        with Shard(folder / f"{scene.name}.h5") as shard:
+            if (name := scene.image_id(i)) in shard:
+                found[folder.name] = shard.image(name)
+    return found
 
 
 def _moved(

@@ -11,6 +11,7 @@ import pytest
 from minima_core.data.checking import check_index
 from minima_core.data.importing import build_index
 from minima_core.data.pairs import PairSource
+from minima_core.data.viewing import BAR, GAP, HEIGHT, draw_index
 from minima_core.errors import DataError
 from minima_core.io.images import write_image
 from minima_core.manifest import ModalityManifest
@@ -50,6 +51,18 @@ def test_views_of_a_partner_lie_on_the_pixels_of_the_photographs_views(tmp_path,
         heat = (pair.view1.image.mean(0) * 255).numpy()
         assert np.abs(heat - negative(shown)).mean() < 6  # half the size and a JPEG lie between them
         assert pair.H_0to1 is not None
+
+
+def test_the_picture_shows_the_other_sensor_beside_the_photographs(tmp_path, source):
+    build_index("aligned", source, tmp_path / "out", settings=SETTINGS)
+    picture = draw_index(tmp_path / "out", tmp_path / "out/raw", count=2)
+    width = round(96 * HEIGHT / 64)
+    assert picture.shape == (2 * (BAR + HEIGHT), 3 * width + 2 * GAP, 3)
+    shown = picture[BAR : BAR + HEIGHT].astype(int)
+    rgb, heat = shown[:, width + GAP :][:, :width], shown[:, 2 * (width + GAP) :]
+    plain = np.ptp(heat, axis=-1) < 3  # of one sensor, and between the points
+    gray = cv2.cvtColor(rgb.astype(np.uint8), cv2.COLOR_RGB2GRAY)
+    assert plain.mean() > 0.5 and np.abs(255 - gray - heat[..., 0])[plain].mean() < 8
 
 
 def test_the_manifest_says_where_the_modality_is_from(tmp_path, source):
