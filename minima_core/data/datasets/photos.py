@@ -38,6 +38,7 @@ from minima_core.random import rng
 
 VIEWS_FILE = "views.json"
 TRIES = 20  # draws of a perspective before it is given up
+NAMED = 5  # photos that an error names
 SMALLEST = 64  # pixels along a photo's shorter side
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class PhotoViews(Dataset):
         """Write the views of all photos under ``root``.
 
         Raises:
-            DataError: naming the first photo that is damaged, too small or without texture.
+            DataError: naming the first photos that are damaged, too small or without texture, and how many there are.
         """
         p = self.settings
         photos = self._usable(map_jobs(_look, self.files(), workers=workers, what="reading photos"))
@@ -124,18 +125,26 @@ class PhotoViews(Dataset):
                 jobs.append((root, name, split, some, self.folder, self.tissues, p, self.seed))
         map_jobs(_write_scene, jobs, workers=workers, what="warping photos")
 
-    def _usable(self, photos: list[Photo]) -> list[Photo]:
-        """Return the photos sorted by digest, each once."""
+    def _usable(self, looked: list[Photo | str]) -> list[Photo]:
+        """Return the photos sorted by digest, each once; what is wrong with others is told of all at once."""
         unique: dict[str, Photo] = {}
-        for photo in photos:
+        problems: list[str] = []
+        for photo in looked:
+            if isinstance(photo, str):
+                problems.append(photo)
+                continue
             if photo.std < self.settings.min_std:
-                raise DataError(
+                problems.append(
                     f"{photo.path} has no texture (standard deviation {photo.std:.1f} gray levels, "
                     f"{self.settings.min_std:g} needed); remove it or lower min_std of the data set"
                 )
+                continue
             if photo.digest in unique:
                 logger.warning("%s shows the same pixels as %s; used once", photo.path, unique[photo.digest].path)
             unique.setdefault(photo.digest, photo)
+        if problems:
+            more = f"; and {len(problems) - NAMED} more such photographs" if len(problems) > NAMED else ""
+            raise DataError("; ".join(problems[:NAMED]) + more)
         return [unique[key] for key in sorted(unique)]
 
     def _split(self, photos: list[Photo]) -> dict[Split, list[Photo]]:
@@ -201,11 +210,14 @@ def photographs(folder: Path) -> list[Path]:
     return found
 
 
-def _look(path: Path) -> Photo:
-    """Return what decides over a photo."""
-    image = read_image(path)
+def _look(path: Path) -> Photo | str:
+    """Return what decides over a photo, or why it cannot be used."""
+    try:
+        image = read_image(path)
+    except DataError as error:
+        return str(error)
     if min(image.shape[:2]) < SMALLEST:
-        raise DataError(f"{path} is {image.shape[1]} x {image.shape[0]}, smaller than {SMALLEST} pixels; remove it")
+        return f"{path} is {image.shape[1]} x {image.shape[0]}, smaller than {SMALLEST} pixels; remove it"
     content = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
     return Photo(path, content, float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).std()))
 

@@ -177,6 +177,18 @@ def test_bad_photo_is_one_line_that_names_it(album, tmp_path, name, plant, messa
     assert "\n" not in str(error.value)
 
 
+def test_all_bad_photos_are_told_of_at_once(album, tmp_path):
+    write_image(album / "flat.png", np.full((240, 320, 3), 90, np.uint8))
+    write_image(album / "tiny.png", picture(8, (48, 48)))
+    for k in range(5):
+        (album / f"text{k}.jpg").write_text("no image")
+    with pytest.raises(DataError) as error:
+        dataset(album).prepare(tmp_path / "raw")
+    told = str(error.value)
+    assert all(f"{name} " in told for name in ("flat.png", *(f"text{k}.jpg" for k in range(4))))
+    assert told.endswith("; and 2 more such photographs") and "\n" not in told
+
+
 def test_links_in_the_users_own_folder_are_followed(album, tmp_path):
     (tmp_path / "linked").mkdir()
     for path in album.rglob("*.png"):
