@@ -163,7 +163,7 @@ def _manifest(index: Path) -> SceneManifest:
         return SceneManifest.load(index)
     except DataError as error:  # it speaks of the graph, which users of folders do not have
         told = str(error).removesuffix(SceneManifest.REMEDY)
-        raise DataError(f"{told}make one with `minima index build`, or with `dvc repro index` in a checkout") from None
+        raise DataError(f"{told}make it with `minima index build`, or `dvc repro index` in a checkout") from None
 
 
 def _raw(index: Path, asked: Path | None) -> Path | None:

@@ -192,7 +192,8 @@ def load_matcher(
         compiled: by torch.compile, at the first pair: up to minutes, which only many pairs pay back.
 
     Raises:
-        ConfigError: if MODEL is none of these; names the closest published one. If there is no such precision or device.
+        ConfigError: if MODEL is none of these; names the closest published one. If there is no such precision, or the
+            device is not there.
         DataError: if the model folder is damaged.
         WeightsError: if published weights cannot be had.
     """

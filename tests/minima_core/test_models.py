@@ -217,7 +217,7 @@ def test_a_folder_without_a_card_is_told_from_one_with_a_damaged_card(tmp_path):
     with pytest.raises(DataError, match=r"no .*card\.json; a model folder holds it and model\.safetensors"):
         load_matcher(tmp_path)
     (tmp_path / "card.json").write_text("{")
-    with pytest.raises(DataError, match="is not a valid ModelCard .*; get the model folder again, or make it"):
+    with pytest.raises(DataError, match=r"is not a valid ModelCard .*; get the model folder again, or make it"):
         load_matcher(tmp_path)
 
 

@@ -125,9 +125,7 @@ def test_where_there_is_no_index_both_ways_to_one_are_named(tmp_path, capsys):
     for command in (["validate"], ["view", "--out", "v.png"], ["export", "--to", "roma", "--out", tmp_path / "out"]):
         assert run(command[0], tmp_path, *command[1:]) == 1
         told = capsys.readouterr().err
-        assert told.endswith(
-            "index.json; make one with `minima index build`, or with `dvc repro index` in a checkout\n"
-        )
+        assert told.endswith("index.json; make it with `minima index build`, or `dvc repro index` in a checkout\n")
 
 
 def test_an_index_without_images_is_checked_by_its_records(tmp_path, capsys):

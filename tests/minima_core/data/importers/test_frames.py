@@ -241,7 +241,7 @@ def test_an_index_among_the_photographs_is_not_read_as_photographs(tmp_path):
     assert [(one.reason, one.count) for one in second.skipped] == [(OF_INDEX, 9)]
     for photo in (tmp_path / "photos").glob("*.jpg"):
         photo.unlink()
-    with pytest.raises(DataError, match="no images in .*photos but the views of"):
+    with pytest.raises(DataError, match=r"no images in .*photos but the views of"):
         build_index("photos", tmp_path / "photos", out, settings=settings)
 
 
