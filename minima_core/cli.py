@@ -6,6 +6,8 @@ import errno
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -13,7 +15,7 @@ import typer
 
 from minima_core.cli_index import index
 from minima_core.cli_report import report
-from minima_core.errors import ConfigError, DataError, MinimaError
+from minima_core.errors import ConfigError, DataError, MinimaError, redo
 from minima_core.memory import keep_freed
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from minima_core.evaluation.scoring import Scores
     from minima_core.types import Matches
 
+logger = logging.getLogger(__name__)
+TALLEST = 1080  # pixels that images of different heights are drawn at
+MANY, USUAL = 8192, 2048  # keypoints an image
 DATA, PICTURE = (".json", ".h5"), (".png", ".jpg", ".jpeg")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(index, name="index")
@@ -116,11 +121,16 @@ def match(
     from minima_core.models import load_matcher
 
     matcher = load_matcher(model, device=_device(device))
+    _warn_of_many(max_keypoints, sparse=matcher.matcher.sparse)
     found = matcher.match(*images, max_keypoints=max_keypoints)
     _write_matches(out, found, {"image0": str(image0), "image1": str(image1), "model": model})
+    drawn = ""
     if viz is not None:
+        from minima_core.evaluation.plotting import LIMIT
+
         write_image(viz, _picture(images, found))
-    typer.echo(f"{len(found)} matches in {out}" + (f", drawn in {viz}" if viz else ""))
+        drawn = f", {f'{LIMIT} of them ' if len(found) > LIMIT else ''}drawn in {viz}"
+    typer.echo(f"{len(found)} matches in {out}{drawn}")
 
 
 @app.command()
@@ -188,13 +198,13 @@ def evaluate(
     if keep is not None:
         _check_folder(keep)
     from minima_core.evaluation.run import evaluate as run
-    from minima_core.evaluation.run import prepared_root
 
-    with prepared_root(benchmark, root, chosen.name, subset) as folder:
+    with _prepared(benchmark, root, chosen.name, subset) as folder:
         from minima_core.models import load_matcher
 
         where = _device(device)
         loaded = load_matcher(model, device=where)
+        _warn_of_many(max_keypoints, sparse=loaded.matcher.sparse)
         scores = run(
             loaded.matcher,
             folder,
@@ -233,16 +243,14 @@ def score(
 
     if not (predictions / Predictions.FILE).is_file():
         raise DataError(
-            f"no {predictions / Predictions.FILE}; make it with `minima evaluate --keep`, or with `dvc repro match` in a "
+            f"no {predictions / Predictions.FILE}; make it with `minima evaluate --keep`, or `dvc repro match` in a "
             "checkout"
         )
     protocol = protocol or read_predictions(predictions).origin.protocol
     chosen = get_protocol(protocol, benchmark, max_keypoints=max_keypoints, long_side=long_side)
     chosen = with_estimator(chosen, estimator, threshold=threshold)
     _check_output(out, "--out", (".json",), ())
-    from minima_core.evaluation.run import prepared_root
-
-    with prepared_root(benchmark, root, chosen.name, subset) as folder:
+    with _prepared(benchmark, root, chosen.name, subset) as folder:
         from minima_core.evaluation.scoring import score_predictions
 
         scores = score_predictions(predictions, folder, chosen, workers=_cores())
@@ -287,6 +295,27 @@ def doctor() -> None:
     examine()
 
 
+@contextmanager
+def _prepared(benchmark: str, root: Path, protocol: str, subset: str) -> Iterator[Path]:
+    """Yield a prepared folder; where the data are not there, say so once and in the words of this command line."""
+    from minima_core.evaluation.benchmarks import base
+    from minima_core.evaluation.run import prepared_root
+
+    with ExitStack() as stack:
+        base.logger.disabled = True  # it warns that the benchmark is skipped; here that is an error of the same words
+        try:
+            folder = stack.enter_context(prepared_root(benchmark, root, protocol, subset))
+        except DataError as error:
+            told, graph = str(error), f", then {redo(f'fetch_benchmark@{benchmark}')}"
+            if not told.startswith("no ") or not told.endswith(graph):
+                raise
+            told = told.removesuffix(graph).removesuffix(f" or change benchmark.{benchmark}.root")
+            raise DataError(f"{told} or give another --root") from None
+        finally:
+            base.logger.disabled = False
+        yield folder
+
+
 def _write_scores(out: Path, scores: Scores) -> None:
     from minima_core.io.atomic import write_json
 
@@ -306,6 +335,16 @@ def _check_licence(modality: str, settings: dict[str, Any], licence: str) -> Non
 def _check_keypoints(number: int | None) -> None:
     if number is not None and number < 1:
         raise ConfigError(f"--max-keypoints must be at least 1, not {number}")
+
+
+def _warn_of_many(keypoints: int | None, *, sparse: bool) -> None:
+    if sparse and keypoints is not None and keypoints > MANY:
+        logger.warning(
+            "--max-keypoints %d: each is compared with each, which takes up to %d times the time and memory of %d",
+            keypoints,
+            round((keypoints / USUAL) ** 2),
+            USUAL,
+        )
 
 
 def _check_output(path: Path, option: str, suffixes: tuple[str, ...], taken: tuple[Path, ...]) -> None:
@@ -375,9 +414,12 @@ def _write_matches(path: Path, found: Matches, about: dict[str, str]) -> None:
 
 
 def _picture(images: tuple[np.ndarray, np.ndarray], found: Matches) -> np.ndarray:
+    """Return the matches over both images, which are brought to one height where they differ in it."""
     from minima_core.evaluation.plotting import draw_matches
 
-    return draw_matches(*images, found.mkpts0.numpy(), found.mkpts1.numpy())
+    heights = {image.shape[0] for image in images}
+    height = min(max(heights), TALLEST) if len(heights) > 1 else None
+    return draw_matches(*images, found.mkpts0.numpy(), found.mkpts1.numpy(), height=height)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Colour = tuple[int, int, int]
 RIGHT: Colour = (38, 166, 91)
 WRONG: Colour = (214, 48, 49)
 UNKNOWN: Colour = (0, 168, 225)
+LIMIT = 200  # lines in one picture
 GAP = 8  # white pixels between the images
 
 
@@ -21,7 +22,7 @@ def draw_matches(
     errors: np.ndarray | None = None,
     threshold: float = 3.0,
     height: int | None = None,
-    limit: int = 200,
+    limit: int = LIMIT,
 ) -> np.ndarray:
     """Return (H', W', 3) uint8 RGB: image 0, a gap, image 1, and the matches over them.
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import torch
 
 from minima_core import cli
 from minima_core.errors import ConfigError
+from minima_core.evaluation import plotting
 from minima_core.io.images import read_image, write_image
 from minima_core.licences import CC_BY_NC_4_0
 from minima_core.types import Matches
@@ -90,6 +92,29 @@ def test_match_writes_h5_and_a_picture(images, tmp_path):
         assert file["mkpts0"].shape == (25, 2)
         assert file.attrs["model"] == "identity"
     assert read_image(viz).shape[1] > 64
+
+
+def test_a_picture_says_how_many_matches_it_shows_and_has_one_height(images, tmp_path, capsys, monkeypatch):
+    out, viz = tmp_path / "m.json", tmp_path / "m.png"
+    options = ["--model", "identity", "--out", out, "--viz", viz]
+    assert run("match", *images, *options) == 0
+    assert capsys.readouterr().out == f"25 matches in {out}, drawn in {viz}\n"
+    monkeypatch.setattr(plotting, "LIMIT", 7)
+    write_image(Path(images[1]), np.zeros((48, 16, 3), np.uint8))
+    assert run("match", *images, *options) == 0
+    assert capsys.readouterr().out == f"25 matches in {out}, 7 of them drawn in {viz}\n"
+    assert read_image(viz).shape == (48, 64 + plotting.GAP + 16, 3)
+    write_image(Path(images[1]), np.zeros((2160, 16, 3), np.uint8))
+    assert run("match", *images, *options) == 0
+    assert read_image(viz).shape == (1080, 1440 + plotting.GAP + 8, 3)
+
+
+def test_a_number_of_keypoints_that_takes_without_end_is_warned_of(images, tmp_path, caplog):
+    options = ["--model", "identity", "--out", tmp_path / "m.json", "--max-keypoints"]
+    assert run("match", *images, *options, 8192) == 0
+    assert not caplog.messages
+    assert run("match", *images, *options, 50000) == 0
+    assert "takes up to 596 times the time and memory of 2048" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -196,6 +221,15 @@ def test_bad_options_of_evaluate_are_one_line(tmp_path, monkeypatch, capsys, cha
     options = {"--model": "identity", "--benchmark": "mmim", "--root": ".", "--out": "r.json", **change}
     assert message in fails(capsys, "evaluate", *(part for item in options.items() for part in item))
     assert not any(tmp_path.iterdir())
+
+
+def test_data_that_are_not_there_are_told_of_once_and_by_the_option(tmp_path, capsys, caplog):
+    words = ["--model", "identity", "--root", tmp_path, "--out", tmp_path / "r.json", "--benchmark"]
+    for benchmark, remedy in (("mmim", "put .* there"), ("dsec", "`minima download dsec_subset --out .*`")):
+        told = fails(capsys, "evaluate", *words, benchmark)
+        assert re.search(rf"; {remedy} or give another --root$", told)
+        assert "params.yaml" not in told and "dvc" not in told
+    assert not caplog.messages
 
 
 def test_score_without_predictions_names_what_makes_them(tmp_path, capsys):
