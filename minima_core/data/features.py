@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,9 +18,8 @@ from minima_core.data.parts import Parts, make_parts, part_paths
 from minima_core.geometry.coords import rescale_points
 from minima_core.geometry.project import sample_depth
 from minima_core.io.hdf5 import new_hdf5
+from minima_core.io.open_files import OpenFiles
 from minima_core.types import RGB
-
-OPEN_FILES = 128
 
 
 @dataclass(frozen=True)
@@ -56,27 +54,17 @@ class FeatureCache:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.key = digest(sorted(f"{path.parent.name}/{path.name}" for path in parts.values()))
-        self._open: OrderedDict[tuple[str, str], h5py.File] = OrderedDict()
+        self._files = OpenFiles(lambda path: h5py.File(path, "r"))
 
     def get(self, scene: str, modality: str, i: int) -> ImageFeatures:
         """Return the features of image ``i`` of a scene in a modality."""
-        file = self._file(scene, modality)
-        a, b = (int(n) for n in file["offset"][i : i + 2])
-        return ImageFeatures(*(file[name][a:b] for name in _RAGGED), *(file[name][i] for name in _FIXED))
-
-    def _file(self, scene: str, modality: str) -> h5py.File:
-        key = (scene, modality)
-        if key not in self._open:
-            if len(self._open) >= OPEN_FILES:
-                self._open.popitem(last=False)[1].close()
-            self._open[key] = h5py.File(self._parts[key], "r")
-        self._open.move_to_end(key)
-        return self._open[key]
+        with self._files.use(self._parts[scene, modality]) as file:
+            a, b = (int(n) for n in file["offset"][i : i + 2])
+            return ImageFeatures(*(file[name][a:b] for name in _RAGGED), *(file[name][i] for name in _FIXED))
 
     def close(self) -> None:
-        """Close all parts."""
-        while self._open:
-            self._open.popitem()[1].close()
+        """Close all parts; they open again when needed."""
+        self._files.close()
 
 
 def build(source: PairSource, folder: Path, extract: Extract, *, key: str, workers: int = 1) -> FeatureCache:
@@ -107,6 +95,7 @@ def build(source: PairSource, folder: Path, extract: Extract, *, key: str, worke
 
     missing = [(scene, kind) for scene in source.scenes for kind in kinds if not _is_whole(parts[scene.name, kind])]
     make_parts(missing, make, write, workers=workers, what=f"features of {source.split} images")
+    source.close()  # the parts hold what training reads
     return FeatureCache(parts)
 
 

@@ -8,11 +8,9 @@ reading cost; a kind of image takes 3 bytes a pixel, depth 4.
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,12 +22,12 @@ from minima_core.data.parts import make_parts, part_paths
 from minima_core.errors import DataError
 from minima_core.io.atomic import atomic_path
 from minima_core.io.images import to_tensor
+from minima_core.io.open_files import OpenFiles
 from minima_core.matchers.base import resize, resized, stretch
 from minima_core.types import RGB
 
 Fit = Literal["pad", "stretch"]
 GEOMETRY = "geometry"  # the kind that is no image; a modality of synthesised pictures is called depth
-OPEN_FILES = 128
 
 
 class FittedImages:
@@ -54,8 +52,7 @@ class FittedImages:
         self._sizes = {scene.name: self._fitted_sizes(scene) for scene in source.scenes}
         kinds = (RGB, *source.names, GEOMETRY)
         self._parts = part_paths(source, folder, kinds, suffix=".raw")
-        self._open: OrderedDict[tuple[str, str], BinaryIO] = OrderedDict()
-        self._reading = threading.Lock()
+        self._files = OpenFiles(lambda path: path.open("rb", buffering=0))
         missing = [
             (scene, kind)
             for scene in source.scenes
@@ -63,6 +60,7 @@ class FittedImages:
             if (kind != GEOMETRY or any(scene.depth)) and not self._is_whole(scene, kind)
         ]
         make_parts(missing, self._make, self._write, workers=workers, what=f"{source.split} images of {side} pixels")
+        source.close()  # the parts hold what training reads
 
     def image(self, scene: Scene, i: int, modality: str) -> torch.Tensor:
         """Return image ``i`` of a scene in a modality, (3, h, w) uint8."""
@@ -83,9 +81,7 @@ class FittedImages:
 
     def close(self) -> None:
         """Close all parts; they open again when needed."""
-        with self._reading:
-            while self._open:
-                self._open.popitem()[1].close()
+        self._files.close()
 
     def _fitted_sizes(self, scene: Scene) -> np.ndarray:
         if self.fit == "stretch":
@@ -122,17 +118,9 @@ class FittedImages:
     def _read(self, scene: Scene, kind: str, i: int) -> np.ndarray:
         start, end = (int(n) for n in self._offsets(scene, kind)[i : i + 2])
         values = np.empty(end - start, np.uint8)
-        with self._reading:
-            got = os.preadv(self._file(scene.name, kind).fileno(), [values.data], start)
+        part = self._parts[scene.name, kind]
+        with self._files.use(part) as file:
+            got = os.preadv(file.fileno(), [values.data], start)
         if got != len(values):
-            raise DataError(f"{self._parts[scene.name, kind]} was cut while it was in use; remove it and run again")
+            raise DataError(f"{part} was cut while it was in use; remove it and run again")
         return values
-
-    def _file(self, scene: str, kind: str) -> BinaryIO:
-        key = (scene, kind)
-        if key not in self._open:
-            if len(self._open) >= OPEN_FILES:
-                self._open.popitem(last=False)[1].close()
-            self._open[key] = self._parts[key].open("rb", buffering=0)
-        self._open.move_to_end(key)
-        return self._open[key]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from minima_core.data.shards import Shard
 from minima_core.errors import ConfigError, DataError, redo
 from minima_core.geometry.pose import relative_pose
 from minima_core.io.depth import read_depth
-from minima_core.io.images import read_image, to_tensor
+from minima_core.io.images import decode, read_image, to_tensor
+from minima_core.io.open_files import OpenFiles
 from minima_core.manifest import ModalityManifest, Split
 from minima_core.types import RGB, Pair, View
 
@@ -46,8 +46,7 @@ class PairSource:
             raise DataError(f"no folder of modalities given for {', '.join(self.names)}")
         self.scenes = list(read_scenes(index, split))
         self._failed = {name: self._manifest(name).without() for name in self.names}
-        self._shards: dict[tuple[str, str], Shard] = {}
-        self._opening = threading.Lock()  # threads read images of one source
+        self._shards = OpenFiles(Shard)
 
     def _manifest(self, name: str) -> ModalityManifest:
         assert self.modalities is not None
@@ -90,8 +89,11 @@ class PairSource:
         if modality == RGB:
             image, where = read_image(self.raw / scene.image[i]), str(self.raw / scene.image[i])
         else:
-            shard = self._shard(scene.name, modality)
-            image, where = shard.image(scene.image_id(i)), f"{scene.image_id(i)} in {shard.path}"
+            path = self.shard_path(scene.name, modality)
+            with self._shards.use(path) as shard:
+                data = shard.encoded(scene.image_id(i))
+            where = f"{scene.image_id(i)} in {path}"
+            image = decode(data, where)  # threads do this side by side
         if (image.shape[1], image.shape[0]) != tuple(scene.size[i]):
             raise DataError(
                 f"{where} is {image.shape[1]} x {image.shape[0]}, the index says {scene.size[i][0]} x "
@@ -104,13 +106,6 @@ class PairSource:
         if modality not in self.names or self.modalities is None:
             raise ConfigError(f"unknown modality: {unknown(modality, [RGB, *self.names], 'this source')}")
         return self.modalities / modality / f"{scene}.h5"
-
-    def _shard(self, scene: str, modality: str) -> Shard:
-        path = self.shard_path(scene, modality)
-        with self._opening:
-            if (scene, modality) not in self._shards:
-                self._shards[scene, modality] = Shard(path)
-            return self._shards[scene, modality]
 
     def depth(self, scene: Scene, i: int) -> np.ndarray | None:
         """Return the (H, W) float32 depth of an image, None where the data set has none.
@@ -153,9 +148,7 @@ class PairSource:
 
     def close(self) -> None:
         """Close all shards; they open again when needed."""
-        for shard in self._shards.values():
-            shard.close()
-        self._shards.clear()
+        self._shards.close()
 
 
 def motion(scene: Scene, i: int, j: int) -> torch.Tensor:

@@ -113,6 +113,27 @@ def test_threads_share_a_shard(world, monkeypatch):
     assert len(opened) == 1
 
 
+def test_threads_read_from_more_shards_than_may_be_open(world, monkeypatch):
+    monkeypatch.setattr("minima_core.io.open_files.OPEN_FILES", 1)  # so that each closes what the others read
+    source = PairSource(world.index, world.raw, world.modalities, split="train", names=["infrared", "event"])
+    jobs = [(scene, i, name) for i in range(4) for scene in source.scenes for name in source.names] * 4
+    alone = [source.image(*job) for job in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda job: source.image(*job), jobs))
+    assert all((a == b).all() for a, b in zip(alone, together, strict=True))
+    assert len(open_files(world.modalities)) == 1
+    source.close()
+    assert not open_files(world.modalities)
+
+
+def test_no_shard_stays_open_once_features_are_made(world, tmp_path):
+    data = samples(world, tmp_path)
+    data.sample(Item(0, "infrared", "rgb"))
+    assert open_files(tmp_path)
+    assert not open_files(world.modalities)
+    data.close()
+
+
 def test_cached_features_are_those_of_the_extractor(world, tmp_path):
     data = samples(world, tmp_path)
     sample = data.sample(Item(0, "infrared", "rgb"))

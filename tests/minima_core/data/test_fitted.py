@@ -68,13 +68,14 @@ def test_killed_in_the_middle_leaves_whole_parts(world, tmp_path, monkeypatch):
 
 
 def test_threads_read_what_one_thread_reads(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("minima_core.data.fitted.OPEN_FILES", 1)  # so that each closes what the other reads
+    monkeypatch.setattr("minima_core.io.open_files.OPEN_FILES", 1)  # so that each closes what the other reads
     images = fitted(world, tmp_path)
     jobs = [(scene, i, m) for scene in images.source.scenes for i in range(4) for m in ("rgb", "infrared")] * 8
     alone = [images.image(*job) for job in jobs]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda job: images.image(*job), jobs))
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert not [path for path in links("/proc/self/fd") if path.is_relative_to(world.modalities)]
     images.close()
     assert not [path for path in links("/proc/self/fd") if path.is_relative_to(tmp_path)]
     assert torch.equal(images.image(*jobs[0]), alone[0])  # opens again
