@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -12,6 +14,7 @@ import h5py
 import numpy as np
 
 from minima_core.errors import DataError, redo
+from minima_core.io.atomic import atomic_path
 from minima_core.io.hdf5 import new_hdf5
 from minima_core.io.images import decode, decode_raw
 
@@ -25,6 +28,9 @@ class Entry(NamedTuple):
     raw: bytes = b""
 
 
+OFFSETS = {"data": "offset", "raw": "raw_offset"}  # data set of bytes -> its table
+
+
 def write_shard(path: Path, items: Iterable[tuple[str, bytes, str] | Entry]) -> None:
     """Write (image id, encoded bytes, JSON of what was drawn) triples, in order; equal items give equal bytes.
 
@@ -32,19 +38,74 @@ def write_shard(path: Path, items: Iterable[tuple[str, bytes, str] | Entry]) -> 
     fast as one of ten. Raw values, where there are any, lie in a second such pair.
     """
     entries = [Entry(*item) for item in items]
+    names, drawn = [e.name for e in entries], [e.drawn for e in entries]
+    sizes = {"data": [len(e.data) for e in entries], "raw": [len(e.raw) for e in entries]}
     with new_hdf5(path) as file:
-        file.create_dataset("id", data=np.array([e.name for e in entries], dtype=h5py.string_dtype()))
-        file.create_dataset("drawn", data=np.array([e.drawn for e in entries], dtype=h5py.string_dtype()))
-        _write_blobs(file, "data", "offset", [e.data for e in entries])
-        if any(e.raw for e in entries):
-            _write_blobs(file, "raw", "raw_offset", [e.raw for e in entries])
+        for kind, dataset in _tables(file, names, drawn, sizes):
+            end = 0
+            for blob in (getattr(e, kind) for e in entries):
+                start, end = end, end + len(blob)
+                dataset[start:end] = np.frombuffer(blob, np.uint8)
 
 
-def _write_blobs(file: h5py.File, name: str, table: str, blobs: Sequence[bytes]) -> None:
-    offsets = np.zeros(len(blobs) + 1, np.int64)
-    np.cumsum([len(blob) for blob in blobs], out=offsets[1:])
-    file.create_dataset(table, data=offsets)
-    file.create_dataset(name, data=np.frombuffer(b"".join(blobs), np.uint8))
+def _tables(
+    file: h5py.File, names: Sequence[str], drawn: Sequence[str], sizes: Mapping[str, Sequence[int]]
+) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Write what a shard holds beside the bytes; yield the data sets that those go to, each to fill before the next."""
+    file.create_dataset("id", data=np.array(names, dtype=h5py.string_dtype()))
+    file.create_dataset("drawn", data=np.array(drawn, dtype=h5py.string_dtype()))
+    for kind, table in OFFSETS.items():
+        if kind == "data" or any(sizes[kind]):
+            offsets = np.concatenate([[0], np.cumsum(sizes[kind], dtype=np.int64)])
+            file.create_dataset(table, data=offsets)
+            yield kind, file.create_dataset(kind, (int(offsets[-1]),), np.uint8)
+
+
+def merge_shards(path: Path, parts: Sequence[Path]) -> None:
+    """Write the images of ``parts`` that have bytes, in order: the file that ``write_shard`` makes of them.
+
+    A scene's bytes may be more than the memory, so that those of one part are in it at a time: the HDF5 library lays
+    the file out, with holes that the images are written into.
+
+    Raises:
+        DataError: if a part cannot be read, or when the disk is full.
+    """
+    names: list[str] = []
+    drawn: list[str] = []
+    sizes: dict[str, list[int]] = {kind: [] for kind in OFFSETS}
+    made: list[np.ndarray] = []  # of each part, which images have bytes
+    for part in parts:
+        with Shard(part) as shard:
+            made.append(shard.sizes("data") > 0)
+            names += compress(shard.ids, made[-1])
+            drawn += compress(shard.facts().values(), made[-1])
+            for kind, found in sizes.items():
+                found += shard.sizes(kind)[made[-1]].tolist()
+    with atomic_path(path) as temporary:
+        places = _lay_out(temporary, names, drawn, sizes)
+        with temporary.open("r+b") as out:
+            for kind, place in places:
+                out.seek(place)
+                for part, has in zip(parts, made, strict=True):
+                    with Shard(part) as shard:
+                        out.writelines(compress(shard.blobs(kind), has))
+
+
+def _lay_out(
+    path: Path, names: Sequence[str], drawn: Sequence[str], sizes: Mapping[str, Sequence[int]]
+) -> list[tuple[str, int]]:
+    """Write a shard with holes in the place of the images' bytes; return where those belong."""
+    places = []
+    room = 2**20 + sum(map(len, (*names, *drawn))) * 4 + len(names) * 200  # more than all but the holes take
+    with path.open("wb") as file:  # the library may crash the process on a full disk: this fails before it does
+        file.write(bytes(room))
+        file.truncate(room + sum(map(sum, sizes.values())))
+    with h5py.File(path, "w") as file:
+        for kind, dataset in _tables(file, names, drawn, sizes):
+            dataset[:1] = 0  # the library gives a data set its place when the first byte is written
+            if len(dataset):
+                places.append((kind, dataset.id.get_offset()))
+    return places
 
 
 class Shard:
@@ -58,6 +119,8 @@ class Shard:
             self._offset = self._file["offset"][:]
             self._data = self._file["data"]
         except (OSError, KeyError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EMFILE:
+                raise DataError(f"cannot read shard {path}: too many open files; allow more (ulimit -n)") from None
             raise DataError(f"cannot read shard {path}: {error}; make it again with {self._again}") from None
         if len(self._offset) != len(self.ids) + 1 or self._offset[-1] != len(self._data):
             raise DataError(f"shard {path} is damaged (offsets do not fit); make it again with {self._again}")
@@ -93,15 +156,23 @@ class Shard:
         i = self._position[name]
         return self._data[self._offset[i] : self._offset[i + 1]].tobytes()
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield all images in their order; a table is read once, not once an image."""
-        drawn, data = self._file["drawn"].asstr()[:], self._data[:]
-        has_raw = "raw" in self._file
-        raw = self._file["raw"][:] if has_raw else data[:0]
-        raw_offset = self._file["raw_offset"][:] if has_raw else np.zeros_like(self._offset)
-        for i, name in enumerate(self.ids):
-            blobs = [some[ends[i] : ends[i + 1]].tobytes() for some, ends in ((data, self._offset), (raw, raw_offset))]
-            yield Entry(name, blobs[0], str(drawn[i]), blobs[1])
+    def facts(self) -> dict[str, str]:
+        """Return the JSON of what the engine drew for each image id, in their order."""
+        return dict(zip(self.ids, map(str, self._file["drawn"].asstr()[:]), strict=True))
+
+    def sizes(self, kind: str) -> np.ndarray:
+        """Return (N,) how many bytes of ``kind``, ``data`` or ``raw``, each image has."""
+        return np.diff(self._offsets(kind))
+
+    def blobs(self, kind: str) -> Iterator[bytes]:
+        """Yield the bytes of ``kind``, ``data`` or ``raw``, of all images in their order; the file is read once."""
+        offsets = self._offsets(kind)
+        values = self._file[kind][:] if offsets[-1] else np.zeros(0, np.uint8)
+        for start, end in pairwise(offsets):
+            yield values[start:end].tobytes()
+
+    def _offsets(self, kind: str) -> np.ndarray:
+        return self._file[OFFSETS[kind]][:] if kind in self._file else np.zeros_like(self._offset)
 
     def encoded_raw(self, name: str) -> bytes:
         """Return the raw values of an image id as they lie in the file; none where the engine kept none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from minima_core import licences
 from minima_core.config import checked, digest
 from minima_core.data.index import index_digest, read_scene
-from minima_core.data.shards import Entry, Shard, write_shard
+from minima_core.data.shards import Entry, Shard, merge_shards, write_shard
 from minima_core.errors import DataError, Unavailable
 from minima_core.io.atomic import whole_folder
 from minima_core.io.images import encode_jpeg, encode_palette_png, encode_png, encode_raw
@@ -114,9 +114,13 @@ def synthesise_index(
 
     with whole_folder(out, work / "out") as folder:
         tally = _Tally()
-        for name, items in made.items():
-            tally.add(name, _merge(folder / f"{name}.h5", _part_paths(work / "parts", name, items)))
+        parts = {name: _part_paths(work / "parts", name, items) for name, items in made.items()}
+        for name, paths in parts.items():
+            tally.add(name, _facts(paths))
         none = not any(tally.scenes.values())
+        if not none:
+            for name, paths in parts.items():
+                merge_shards(folder / f"{name}.h5", paths)
         terms = licences.combine([engine.terms(), licences.named(scenes.licence)])
         manifest = ModalityManifest(
             modality=modality,
@@ -259,19 +263,13 @@ def _entry(engine: Engine, name: str, found: Judged) -> Entry:
     return Entry(name, encode(found.rendition, engine), json.dumps(facts, sort_keys=True), raw)
 
 
-def _merge(path: Path, parts: list[Path]) -> list[Entry]:
-    """Write a scene's shard from its parts, unless all failed; return all records without the pictures."""
-    whole = list(_read_parts(parts))
-    good = [entry for entry in whole if entry.data]
-    if good:
-        write_shard(path, good)
-    return [Entry(entry.name, entry.data[:1], entry.drawn) for entry in whole]
-
-
-def _read_parts(parts: list[Path]) -> Iterator[Entry]:
+def _facts(parts: list[Path]) -> dict[str, Any]:
+    """Return what the parts say of each image beside its bytes."""
+    found: dict[str, Any] = {}
     for path in parts:
         with Shard(path) as shard:
-            yield from shard.entries()
+            found |= {name: json.loads(drawn) for name, drawn in shard.facts().items()}
+    return found
 
 
 class _Tally:
@@ -284,12 +282,11 @@ class _Tally:
         self.holes: dict[str, float] = {}
         self._passed = Counter[str]()
 
-    def add(self, scene: str, entries: Sequence[Entry]) -> None:
-        """Count one scene's records."""
-        facts = {entry.name: json.loads(entry.drawn) for entry in entries}
+    def add(self, scene: str, facts: Mapping[str, Any]) -> None:
+        """Count one scene's records, by image id."""
         self.failed |= {name: of["failed"] for name, of in facts.items() if "failed" in of}
         self.rejected |= {name: of["rejected"] for name, of in facts.items() if "rejected" in of}
-        good = [facts[entry.name] for entry in entries if entry.data]
+        good = [of for of in facts.values() if "failed" not in of and "rejected" not in of]
         self.scenes[scene] = len(good)
         for of in good:
             self._passed["retried" if of["attempt"] else "at_once" if "agreement" in of else "unjudged"] += 1
