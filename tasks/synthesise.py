@@ -31,7 +31,7 @@ def main(args: SynthesiseArgs) -> SynthesisReport:
     Every image passes a geometric gate; one that fails is drawn anew a few times, then listed in the manifest. An
     engine that licence_policy does not allow is refused at once. A killed run continues where it stopped. A modality
     that the data set cannot give is recorded as unavailable with the reason; the stage succeeds, and training goes on
-    without it.
+    without it. One whose images the gate refused is not unavailable: validation stops at it.
     """
     start, how = time.monotonic(), execution()
     settings = read_value(f"synthesis.{args.modality}")

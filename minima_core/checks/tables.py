@@ -312,6 +312,7 @@ def _manifest_row(folder: Path, name: str, manifest: ModalityManifest, digest: s
                 surplus += sorted(set(shard.ids) - known)
     return {
         "modality": name,
+        "file": str(folder / name / ModalityManifest.FILE),
         "named": manifest.modality,
         "source_digest": manifest.source_digest,
         "index_digest": digest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ from minima_core.synthesis.base import MODALITIES, Engine, Rendition, Source, en
 from minima_core.synthesis.gate import Judged, judge
 from minima_core.synthesis.gate import Params as GateParams
 from minima_core.synthesis.sources import Item, items_of
+
+logger = logging.getLogger(__name__)
 
 PART = 8  # images; what a killed run loses at most per worker
 STREAMS = 4  # parts that are made at a time where a GPU computes one of them
@@ -74,6 +77,9 @@ def synthesise_index(
 ) -> ModalityManifest:
     """Make ``modality`` of every image of an index: ``out/<scene>.h5`` and ``out/manifest.json``.
 
+    It is unavailable, and has no shard, where the engine can make it of no image. What the gate refuses does not make
+    it so: the manifest lists those images, and validation judges how many there may be.
+
     Unfinished work lies under ``scratch`` in a folder of its own for every (modality, settings, seed, index, engine
     code); a rerun continues there, and what it leaves is bit for bit what an undisturbed run leaves.
 
@@ -117,7 +123,8 @@ def synthesise_index(
         parts = {name: _part_paths(work / "parts", name, items) for name, items in made.items()}
         for name, paths in parts.items():
             tally.add(name, _facts(paths))
-        none = not any(tally.scenes.values())
+        empty = not any(tally.scenes.values())
+        none = empty and not tally.rejected  # what the gate refused, the data set could give: for validation to judge
         if not none:
             for name, paths in parts.items():
                 merge_shards(folder / f"{name}.h5", paths)
@@ -135,15 +142,19 @@ def synthesise_index(
             raw=engine.raw,
             source_digest=source,
             status="unavailable" if none else "complete",
-            reason=next(iter({**tally.failed, **tally.rejected}.values()), "the index holds no image") if none else "",
+            reason=next(iter(tally.failed.values()), "the index holds no image") if none else "",
             scenes={} if none else tally.scenes,
-            failed={} if none else tally.failed,
-            rejected={} if none else tally.rejected,
+            failed=tally.failed,
+            rejected=tally.rejected,
             gate=tally.counts(),
             holes=tally.holes,
         )
         manifest.save(folder)
     shutil.rmtree(work)
+    if empty and not none:
+        first, why = next(iter(tally.rejected.items()))
+        count = len(tally.rejected)
+        logger.warning("no %s image was made; the gate refused %d, the first %s: %s", modality, count, first, why)
     return manifest
 
 

@@ -222,6 +222,17 @@ def test_images_that_the_gate_refused_count_as_left_out(world):
     refused(world, ["event"], "event", "left out at most 2%")
 
 
+@pytest.mark.parametrize("shards", [True, False])
+def test_a_modality_of_which_the_gate_refused_all_is_refused(world, shards):
+    ids = list(world.pictures)
+    world.write_modality("event", scenes=dict.fromkeys(SCENES, 0), rejected=dict.fromkeys(ids, "blank"))
+    for scene in SCENES:
+        world.write_shard("event", scene, dict.fromkeys(ids))
+        if not shards:
+            (world.modalities / "event" / f"{scene}.h5").unlink()
+    refused(world, MODALITIES, "left out at most 2%", "1 of 3", "event/manifest.json (1)", "`rejected`")
+
+
 def test_what_random_weights_made_is_refused(world):
     world.write_modality("event", weights="random")
     refused(world, ["event"], "event", "random weights", "weights: published")

@@ -144,6 +144,46 @@ def test_no_depth_at_all_is_unavailable_and_leaves_no_shard(world):
     manifest = synthesise(world, "normal")
     assert manifest.status == "unavailable" and "no depth for alpha/000" in manifest.reason
     assert manifest.scenes == {} and [p.name for p in (world / "out").iterdir()] == ["manifest.json"]
+    assert len(manifest.failed) == 14 and manifest.rejected == {}
+
+
+def blank(monkeypatch, modality="event", engine="closed_form"):
+    """Let an engine make black pictures, which the gate refuses."""
+    cls = MODALITIES.engines(modality).get(engine)
+    honest = cls._synthesise_batch
+
+    def black(self, sources, rngs):
+        return [replace(made, image=np.zeros_like(made.image)) for made in honest(self, sources, rngs)]
+
+    monkeypatch.setattr(cls, "_synthesise_batch", black)
+
+
+def test_a_modality_of_which_the_gate_refuses_all_is_not_unavailable(world, monkeypatch, caplog):
+    blank(monkeypatch)
+    manifest = synthesise(world, "event")
+    assert (manifest.status, manifest.reason) == ("complete", "")
+    assert manifest.scenes == {"alpha": 0, "beta": 0} and manifest.failed == {}
+    assert len(manifest.rejected) == manifest.gate.rejected == 14
+    for scene in manifest.scenes:
+        with Shard(world / "out" / f"{scene}.h5") as shard:
+            assert shard.ids == []
+    assert "no event image was made; the gate refused 14, the first alpha/000: blank" in caplog.text
+
+
+def test_images_that_cannot_be_made_do_not_hide_those_that_were_refused(world, monkeypatch):
+    blank(monkeypatch, "depth", "dataset")
+    manifest = synthesise(world, "depth")
+    assert manifest.status == "complete" and sorted(manifest.failed) == ["beta/001", "beta/002"]
+    assert len(manifest.rejected) == 12
+
+
+def test_a_scene_without_an_image_has_an_empty_shard(world):
+    scene = read_scene(world / "index", "beta")
+    write_scene(world / "index", replace(scene, depth=[""] * len(scene.depth)))
+    manifest = synthesise(world, "depth")
+    assert manifest.scenes == {"alpha": 11, "beta": 0}
+    with Shard(world / "out" / "beta.h5") as shard:
+        assert shard.ids == []
 
 
 def test_a_damaged_image_is_named_and_finished_parts_are_kept_and_used(world, monkeypatch):
