@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from minima_core.errors import DataError
 from minima_core.io.atomic import write_bytes
@@ -19,9 +21,14 @@ from minima_core.io.atomic import write_bytes
 if TYPE_CHECKING:
     import torch
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".jfif"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".jfif", ".jp2", ".j2k"}
+)
 RAW = ".raw.png"  # of files that hold the raw values of a picture beside them, by ``encode_raw``
 MAX_PIXELS = 178_956_970  # Pillow opens nothing larger: that is a bomb, or a scan that must be tiled first
+RANGES = (1.0, 255.0, 65535.0)  # in which the values of pictures are usually written, from 0
+INNER = (0.5, 99.5)  # percentiles between which values that use none of them are stretched
+EXTRA_SAMPLES = 338  # TIFF's tag that says what a fourth band is
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -58,8 +65,12 @@ def _is_raw(path: Path) -> bool:
 def read_image(file: Path | bytes, name: str = "encoded image") -> np.ndarray:
     """Return an image file, or the bytes of one, as (H, W, 3) uint8 RGB.
 
-    EXIF orientation is applied; gray is repeated, palette and CMYK are converted, 16 bit is scaled by its range (65535
-    to 255), alpha is laid over white. ``name`` is what messages call bytes.
+    EXIF orientation is applied; gray is repeated, palette and CMYK are converted, alpha is laid over white; the fourth
+    band of a TIFF is alpha only where the file says so, and left out otherwise. ``name`` is what messages call bytes.
+
+    Values of more than 8 bits, integers or floats, are scaled by the first of the ranges 0 to 1, 0 to 255 and 0 to
+    65535 that holds them all, if they are one value or spread over a quarter of it; else they are stretched between
+    their 0.5th and 99.5th percentile, all bands alike. What is not finite is missing: left out of that, and black.
 
     Raises:
         DataError: if the file is missing, may not be read, is truncated, too large or no image.
@@ -67,7 +78,7 @@ def read_image(file: Path | bytes, name: str = "encoded image") -> np.ndarray:
     with _opened(file, name) as image:
         plain = image.format == "JPEG" and image.mode == "RGB" and _orientation(image) == 1
         decoded = _jpeg_pixels(file) if plain else None
-        return _to_rgb(image) if decoded is None else decoded
+        return _to_rgb(image, file) if decoded is None else decoded
 
 
 def read_ids(path: Path) -> np.ndarray:
@@ -81,7 +92,7 @@ def read_ids(path: Path) -> np.ndarray:
 
 
 def image_size(file: Path | bytes, name: str = "encoded image") -> tuple[int, int]:
-    """Return the (width, height) that ``read_image`` gives, without decoding the pixels.
+    """Return the (width, height) that ``read_image`` gives, without decoding the pixels of what Pillow can open.
 
     Raises:
         DataError: if the file is missing, may not be read or is no image.
@@ -125,7 +136,7 @@ def _opened(file: Path | bytes, name: str) -> Iterator[Image.Image]:
     if not what.isprintable() and any("\udc80" <= c <= "\udcff" for c in what):  # bytes that Python could not decode
         raise DataError(f"the file name {what!r} is not UTF-8; rename the file")
     try:
-        with Image.open(file if isinstance(file, Path) else io.BytesIO(file)) as image:
+        with _open(file, what) as image:
             yield image
     except FileNotFoundError:
         raise DataError(f"no file {what}; give the path of an image") from None
@@ -141,22 +152,121 @@ def _opened(file: Path | bytes, name: str) -> Iterator[Image.Image]:
         raise DataError(f"cannot read {what}: {error}; the file is damaged, replace or remove it") from None
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def _open(file: Path | bytes, what: str) -> Image.Image:
+    try:
+        image = Image.open(file if isinstance(file, Path) else io.BytesIO(file))
+    except UnidentifiedImageError:
+        data = file.read_bytes() if isinstance(file, Path) else file
+        if not data.startswith((b"II", b"MM")):
+            raise
+        return _open_tiff(data, what)
+    if isinstance(image, TiffImageFile) and _is_planar(image.tag_v2):
+        image.close()
+        raise _unread(image.tag_v2, what)
+    return image
+
+
+def _open_tiff(data: bytes, what: str) -> Image.Image:
+    """Return a TIFF of bands that Pillow does not know, such as three of floats, as 8 bits."""
+    stream = io.BytesIO(data)
+    tags = ImageFileDirectory_v2(stream.read(16 if data[2:4] in (b"+\0", b"\0+") else 8))
+    stream.seek(tags.next)
+    tags.load(stream)
+    if tags[ExifTags.Base.ImageWidth] * tags[ExifTags.Base.ImageLength] > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    bands, bits = _bands(tags)
+    values = None if bands == 2 or _is_planar(tags) else _deep_values(data, bits)  # OpenCV makes two bands black
+    if values is None:
+        raise _unread(tags, what)
+    return Image.fromarray(_scaled(values, *_interval(values)))
+
+
+def _bands(tags: ImageFileDirectory_v2) -> tuple[int, int]:
+    return tags.get(ExifTags.Base.SamplesPerPixel, 1), max(tags.get(ExifTags.Base.BitsPerSample, (1,)))
+
+
+def _is_planar(tags: ImageFileDirectory_v2) -> bool:
+    """Tell whether the bands of a TIFF lie one behind another: of more than 8 bits, no reader here gives them right."""
+    bands, bits = _bands(tags)
+    return bands > 1 and bits > 8 and tags.get(ExifTags.Base.PlanarConfiguration) == 2
+
+
+def _unread(tags: ImageFileDirectory_v2, what: str) -> DataError:
+    bands, bits = _bands(tags)
+    planes = ", one behind another" if _is_planar(tags) else ""
+    return DataError(
+        f"{what} is a damaged TIFF, or of a kind that is not read ({bands} x {bits} bits{planes}); "
+        "convert it: gdal_translate -b 1 -b 2 -b 3 -ot Float32 -co INTERLEAVE=PIXEL (-b 1 alone for gray)"
+    )
+
+
+def _deep_values(data: bytes, bits: int) -> np.ndarray | None:
+    """Return the first three bands of a PNG or TIFF as stored, (H, W, 3), one band repeated; None if unread."""
+    # What does not call itself RGB is made gray in 16 bits, unless colour is asked for; asked for in more, it fails.
+    as_colour = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    # The tags of a GeoTIFF are unknown to it, which it would tell of each file.
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), as_colour if bits <= 16 else cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if bgr is None:
+        return None
+    return np.repeat(bgr[..., None], 3, axis=2) if bgr.ndim == 2 else bgr[..., 2::-1]
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    """Return what becomes 0 and 255, by the rule of ``read_image``."""
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return 0.0, RANGES[0]
+    low, high = float(known.min()), float(known.max())
+    top = next((top for top in RANGES if high <= top), RANGES[-1])
+    if low == high or (low >= 0 and high <= top and high - low >= top / 4):
+        return 0.0, top
+    first, last = (float(value) for value in np.percentile(known, INNER))
+    return (first, last) if first < last else (low, high)
+
+
+def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    values = values if values.dtype == np.float32 else values.astype(np.float64)
+    values = np.where(np.isfinite(values), values, np.float32(low))
+    return np.clip((values - low) * (255.0 / (high - low)), 0, 255).round().astype(np.uint8)
+
+
+def _to_rgb(image: Image.Image, file: Path | bytes) -> np.ndarray:
+    # Of 16 bits of a colour Pillow keeps the upper 8: right where values use the range, and black where they do not.
+    deep = isinstance(image, PngImageFile | TiffImageFile) and any(";16" in str(tile[3]) for tile in image.tile)
+    halved = deep and not image.mode.startswith("I")
     image.load()
+    if halved:
+        _restore_contrast(image, file.read_bytes() if isinstance(file, Path) else file)
+    if image.mode == "RGBA" and isinstance(image, TiffImageFile) and EXTRA_SAMPLES not in image.tag_v2:
+        image = image.convert("RGB")
     ImageOps.exif_transpose(image, in_place=True)
-    if image.mode in {"I;16", "I;16B", "I;16L", "I"}:
-        gray = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return np.repeat(((gray + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
-    if image.mode == "F":
-        gray = np.nan_to_num(np.asarray(image), posinf=0.0, neginf=0.0)
-        top = float(gray.max())
-        gray = gray if top > 1.0 else gray * 255.0
-        return np.repeat(np.clip(gray, 0, 255).round().astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in {"I;16", "I;16B", "I;16L", "I", "F"}:
+        values = np.asarray(image)
+        return np.repeat(_scaled(values, *_interval(values))[..., None], 3, axis=2)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         rgba = image.convert("RGBA")
         paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(paper, rgba)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _restore_contrast(image: Image.Image, data: bytes) -> None:
+    """Replace the colours of a picture that Pillow halved the bits of, where those do not use the range of 16 bits."""
+    values = _deep_values(data, 16)
+    if values is None or values.shape[:2] != (image.height, image.width):
+        return
+    low, high = _interval(values)
+    if (low, high) != (0.0, RANGES[-1]):
+        colours = Image.fromarray(_scaled(values, low, high))
+        if "A" in image.getbands():
+            colours.putalpha(image.getchannel("A"))
+        image.paste(colours)
 
 
 def encode_png(image: np.ndarray) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from skimage import data
 
 from minima_core.errors import DataError
@@ -78,6 +78,142 @@ def test_float_tiff(tmp_path):
     assert read_image(tmp_path / "f.tif")[[0, 3], [0, 3], 0].tolist() == [0, 255]
 
 
+SCENE = np.random.default_rng(0).permutation(np.linspace(0, 1, 2400)).reshape(40, 60)
+
+
+def _contrast(path):
+    """Read a picture both ways and return how much of 0 to 255 it spreads over."""
+    image = read_image(path)
+    assert image_size(path) == image_size(path.read_bytes()) == (image.shape[1], image.shape[0])
+    return int(image.max()) - int(image.min())
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ((280 + 30 * SCENE).astype(np.float32), "kelvin.tif"),
+        ((60 * SCENE - 20).astype(np.float32), "celsius.tif"),
+        ((0.02 + 0.08 * SCENE).astype(np.float32), "reflectance.tif"),
+        ((7500 + 1020 * SCENE).astype(np.uint16), "counts.png"),
+        ((7500 + 1020 * SCENE).astype(np.uint16), "counts.tif"),
+        ((4095 * SCENE - 1024).astype(np.int32), "hounsfield.tif"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_values_in_a_small_part_of_their_range_are_stretched(tmp_path, values, name):
+    Image.fromarray(values).save(tmp_path / name)
+    assert _contrast(tmp_path / name) == 255
+    image = read_image(tmp_path / name)[..., 0].astype(int)
+    assert np.abs(image - 255 * SCENE).max() <= 3  # half a hundredth of the values is cut off at either end
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32, np.uint16])
+@pytest.mark.parametrize("low", [0, 150])
+def test_values_up_to_255_are_taken_as_they_are(tmp_path, kind, low):
+    values = np.round(low + 100 * SCENE).astype(kind)
+    Image.fromarray(values).save(tmp_path / "v.tif")
+    assert (read_image(tmp_path / "v.tif")[..., 1] == values).all()
+
+
+@pytest.mark.parametrize("most", [0.25, 0.5, 1])
+def test_16_bit_that_use_a_quarter_of_their_range_keep_their_brightness(tmp_path, most):
+    values = np.round(65535 * most * SCENE + 1).clip(0, 65535).astype(np.uint16)
+    values[0, :2] = 0, np.ceil(65535 * most)
+    cv2.imwrite(str(tmp_path / "g.png"), values)
+    assert (read_image(tmp_path / "g.png")[..., 0] == (values.astype(int) + 128) // 257).all()
+    cv2.imwrite(str(tmp_path / "c.png"), np.repeat(values[..., None], 3, 2))
+    assert (read_image(tmp_path / "c.png")[..., 0] == values >> 8).all()
+
+
+def test_what_is_not_finite_is_black_and_does_not_count(tmp_path):
+    values = (280 + 30 * SCENE).astype(np.float32)
+    values[0, :3] = np.nan, np.inf, -np.inf
+    Image.fromarray(values).save(tmp_path / "n.tif")
+    image = read_image(tmp_path / "n.tif")
+    assert (image[0, :3] == 0).all() and abs(int(image[1:].mean()) - 127) < 3
+    Image.fromarray(np.full((4, 5), np.nan, np.float32)).save(tmp_path / "n.tif")
+    assert (read_image(tmp_path / "n.tif") == 0).all()
+
+
+@pytest.mark.parametrize("value", [0, 7, 300, 70000, -5])
+def test_one_value_stays_one_value(tmp_path, value):
+    Image.fromarray(np.full((40, 60), value, np.float32)).save(tmp_path / "one.tif")
+    assert _contrast(tmp_path / "one.tif") == 0
+
+
+def test_few_other_values_are_seen(tmp_path):
+    values = np.full((40, 60), 1000, np.uint16)
+    values[3, 4] = 1200
+    Image.fromarray(values).save(tmp_path / "few.png")
+    assert _contrast(tmp_path / "few.png") == 255
+
+
+BANDS = np.stack([SCENE, SCENE[::-1], SCENE[:, ::-1], SCENE[::-1, ::-1]], axis=2)
+
+
+def _write_bands(path, values, extra=None):
+    """Write a TIFF of bands side by side, as Pillow cannot; ``extra`` says what a fourth one is."""
+    height, width, bands = values.shape
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in ((256, width), (257, height), (259, 1), (262, 2), (277, bands), (278, height), (284, 1)):
+        tags[tag] = value
+    tags[258] = (values.itemsize * 8,) * bands
+    tags[339] = ({"u": 1, "i": 2, "f": 3}[values.dtype.kind],) * bands
+    tags[279] = values.nbytes
+    tags[273] = 0  # counted from the end of the tags
+    if extra is not None:
+        tags[338] = extra
+    path.write_bytes(b"II*\0\x08\0\0\0" + tags.tobytes(8) + values.tobytes())
+
+
+@pytest.mark.parametrize("extra", [None, 0])
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.float32, np.int32])
+def test_a_fourth_band_is_not_transparency_unless_the_file_says_so(tmp_path, kind, extra):
+    _write_bands(tmp_path / "b.tif", (4000 * BANDS).astype(kind), extra)
+    assert _contrast(tmp_path / "b.tif") == 255
+    assert np.abs(read_image(tmp_path / "b.tif") - 255 * BANDS[..., :3]).max() <= 3
+
+
+def test_a_fourth_band_of_bytes_is_not_transparency_either(tmp_path):
+    values = np.round(255 * BANDS).astype(np.uint8)
+    _write_bands(tmp_path / "b.tif", values)
+    assert (read_image(tmp_path / "b.tif") == values[..., :3]).all()
+
+
+def test_a_fourth_band_that_is_called_alpha_lies_over_white(tmp_path):
+    values = (4000 * BANDS).astype(np.uint16)
+    values[..., 3] = 65535
+    values[0, 0, 3] = 0
+    _write_bands(tmp_path / "b.tif", values, 2)
+    image = read_image(tmp_path / "b.tif")
+    assert image[0, 0].tolist() == [255, 255, 255]
+    assert np.abs(image[1:] - 255 * BANDS[1:, :, :3]).max() <= 3
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int16, np.int32, np.uint16])
+def test_three_bands_of_any_numbers_are_colours(tmp_path, kind):
+    _write_bands(tmp_path / "c.tif", (4000 * BANDS[..., :3]).astype(kind))
+    assert _contrast(tmp_path / "c.tif") == 255
+    assert np.abs(read_image(tmp_path / "c.tif") - 255 * BANDS[..., :3]).max() <= 3
+
+
+@pytest.mark.parametrize("read", [read_image, image_size])
+@pytest.mark.parametrize("bands", [2, 5])
+def test_bands_that_are_not_read_are_told_with_what_to_do(tmp_path, read, bands):
+    _write_bands(tmp_path / "b.tif", np.zeros((4, 6, bands), np.float32))
+    with pytest.raises(
+        DataError, match=rf"b\.tif .*not read \({bands} x 32 bits\); convert it: gdal_translate [^\n]*$"
+    ):
+        read(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("suffix", [".jp2", ".j2k"])
+def test_jpeg_2000_is_found_and_read(tmp_path, suffix):
+    Image.fromarray(RAMP).save(tmp_path / f"x{suffix}")
+    assert find_images(tmp_path) == [tmp_path / f"x{suffix}"]
+    assert _contrast(tmp_path / f"x{suffix}") > 250
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path, orientation):
     upright = np.zeros((32, 48, 3), np.uint8)
@@ -135,7 +271,7 @@ def test_a_jpeg_has_the_pixels_that_pillow_reads(tmp_path, monkeypatch, how):
     with Image.open(path) as image:
         expected = np.array(image)
     slow = []
-    monkeypatch.setattr("minima_core.io.images._to_rgb", lambda image: slow.append(image))
+    monkeypatch.setattr("minima_core.io.images._to_rgb", lambda image, _file: slow.append(image))
     assert np.array_equal(read_image(path), expected)
     assert np.array_equal(read_image(path.read_bytes()), expected)
     assert not slow
