@@ -157,7 +157,7 @@ def _open(file: Path | bytes, what: str) -> Image.Image:
         image = Image.open(file if isinstance(file, Path) else io.BytesIO(file))
     except UnidentifiedImageError:
         data = file.read_bytes() if isinstance(file, Path) else file
-        if not data.startswith((b"II", b"MM")):
+        if len(data) < 16 or not data.startswith((b"II", b"MM")):
             raise
         return _open_tiff(data, what)
     if isinstance(image, TiffImageFile) and _is_planar(image.tag_v2):
@@ -172,7 +172,7 @@ def _open_tiff(data: bytes, what: str) -> Image.Image:
     tags = ImageFileDirectory_v2(stream.read(16 if data[2:4] in (b"+\0", b"\0+") else 8))
     stream.seek(tags.next)
     tags.load(stream)
-    if tags[ExifTags.Base.ImageWidth] * tags[ExifTags.Base.ImageLength] > MAX_PIXELS:
+    if tags.get(ExifTags.Base.ImageWidth, 0) * tags.get(ExifTags.Base.ImageLength, 0) > MAX_PIXELS:
         raise Image.DecompressionBombError
     bands, bits = _bands(tags)
     values = None if bands == 2 or _is_planar(tags) else _deep_values(data, bits)  # OpenCV makes two bands black

@@ -244,6 +244,8 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
         (encode_png(RAMP)[:-60], "cannot read .*x.jpg"),
         (b"not an image", "x.jpg is not an image"),
         (b"", "x.jpg is not an image"),
+        (b"II*", "x.jpg is not an image"),
+        (b"II*\0\x08\0\0\0" + bytes(20), "x.jpg is a damaged TIFF"),
     ],
 )
 def test_damaged_file_is_named(tmp_path, content, message):
