@@ -152,6 +152,15 @@ class Cluster:
             ) from None
 
 
+def torch_device(name: str) -> str:
+    """Return the torch device that a name in execution.yaml stands for here: ``auto`` is a GPU where there is one."""
+    if name != "auto":
+        return name
+    import torch  # takes seconds
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _in_folder(folder: Path, function: Callable[[J], R], job: J) -> R:
     """Return ``function`` of a job whose paths start from ``folder``; a worker of Ray starts where its machine did."""
     try:

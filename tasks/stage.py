@@ -25,7 +25,7 @@ from minima_core.config import PARAMS, Section, checked, edited_values
 from minima_core.errors import ConfigError, MinimaError
 from minima_core.io.atomic import write_text
 from minima_core.memory import keep_freed
-from minima_core.parallel import Cluster
+from minima_core.parallel import Cluster, torch_device
 from tasks.process import die_with_parent, process_start
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,11 +104,7 @@ class Execution(Section):
     @property
     def torch_device(self) -> str:
         """The device that networks run on."""
-        if self.device != "auto":
-            return self.device
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return torch_device(self.device)
 
 
 def execution(path: Path = ROOT / "execution.yaml") -> Execution:

@@ -37,6 +37,7 @@ def main(args: SynthesiseArgs) -> SynthesisReport:
     settings = read_value(f"synthesis.{args.modality}")
     require_allowed(args.modality, settings, str(read_value("licence_policy")))
     network = MODALITIES.create(args.modality, settings).gpus > 0
+    there = how.device if how.cluster else how.torch_device  # each machine of a cluster looks for a GPU of its own
     manifest = synthesise_index(
         args.index,
         args.raw,
@@ -47,7 +48,7 @@ def main(args: SynthesiseArgs) -> SynthesisReport:
         seed=read_seed(),
         workers=how.processes,
         scratch=SCRATCH,
-        device=how.torch_device if network else "cpu",
+        device=there if network else "cpu",
         cluster=how.cluster,
     )
     return SynthesisReport(

@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from minima_core.errors import DataError, Unavailable
 from minima_core.io.atomic import whole_folder
 from minima_core.io.images import encode_jpeg, encode_palette_png, encode_png, encode_raw
 from minima_core.manifest import GateCounts, ModalityManifest, SceneManifest
-from minima_core.parallel import Cluster, map_jobs
+from minima_core.parallel import Cluster, map_jobs, torch_device
 from minima_core.progress import track
 from minima_core.provenance import code_digest
 from minima_core.synthesis.base import MODALITIES, Engine, Rendition, Source, engine_at_work
@@ -93,7 +93,7 @@ def synthesise_index(
         seed: the project's seed.
         workers: processes to use; the result does not depend on it.
         scratch: folder for unfinished work, on the file system of ``out``.
-        device: torch device of engines that are networks.
+        device: torch device of engines that are networks; with a cluster it may be ``auto``.
         cluster: Ray, instead of processes of this machine; a scene is the unit of its work.
 
     Raises:
@@ -198,8 +198,9 @@ def _make_parts(jobs: list[_Job], engine: Engine, *, workers: int, cluster: Clus
 
 def _make_scene(jobs: Sequence[_Job]) -> None:
     """Make the missing parts of one scene; the unit that Ray gives to a machine, and gives again if that dies."""
-    missing = [job for job in jobs if not _is_whole(job.part)]
-    if missing and missing[0].device != "cpu":
+    device = torch_device(jobs[0].device)
+    missing = [replace(job, device=device) for job in jobs if not _is_whole(job.part)]
+    if missing and device != "cpu":
         _stream_parts(missing)
     else:
         for job in missing:
