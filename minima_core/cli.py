@@ -6,8 +6,6 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,7 +13,7 @@ import typer
 
 from minima_core.cli_index import index
 from minima_core.cli_report import report
-from minima_core.errors import ConfigError, DataError, MinimaError, redo
+from minima_core.errors import ConfigError, DataError, MinimaError
 from minima_core.memory import keep_freed
 
 if TYPE_CHECKING:
@@ -198,8 +196,9 @@ def evaluate(
     if keep is not None:
         _check_folder(keep)
     from minima_core.evaluation.run import evaluate as run
+    from minima_core.evaluation.run import prepared_root
 
-    with _prepared(benchmark, root, chosen.name, subset) as folder:
+    with prepared_root(benchmark, root, chosen.name, subset) as folder:
         from minima_core.models import load_matcher
 
         where = _device(device)
@@ -240,6 +239,7 @@ def score(
     _check_keypoints(max_keypoints)
     from minima_core.evaluation.predictions import Predictions, read_predictions
     from minima_core.evaluation.protocol import get_protocol, with_estimator
+    from minima_core.evaluation.run import prepared_root
 
     if not (predictions / Predictions.FILE).is_file():
         raise DataError(
@@ -250,7 +250,7 @@ def score(
     chosen = get_protocol(protocol, benchmark, max_keypoints=max_keypoints, long_side=long_side)
     chosen = with_estimator(chosen, estimator, threshold=threshold)
     _check_output(out, "--out", (".json",), ())
-    with _prepared(benchmark, root, chosen.name, subset) as folder:
+    with prepared_root(benchmark, root, chosen.name, subset) as folder:
         from minima_core.evaluation.scoring import score_predictions
 
         scores = score_predictions(predictions, folder, chosen, workers=_cores())
@@ -293,27 +293,6 @@ def doctor() -> None:
     from minima_core.doctor import examine
 
     examine()
-
-
-@contextmanager
-def _prepared(benchmark: str, root: Path, protocol: str, subset: str) -> Iterator[Path]:
-    """Yield a prepared folder; where the data are not there, say so once and in the words of this command line."""
-    from minima_core.evaluation.benchmarks import base
-    from minima_core.evaluation.run import prepared_root
-
-    with ExitStack() as stack:
-        base.logger.disabled = True  # it warns that the benchmark is skipped; here that is an error of the same words
-        try:
-            folder = stack.enter_context(prepared_root(benchmark, root, protocol, subset))
-        except DataError as error:
-            told, graph = str(error), f", then {redo(f'fetch_benchmark@{benchmark}')}"
-            if not told.startswith("no ") or not told.endswith(graph):
-                raise
-            told = told.removesuffix(graph).removesuffix(f" or change benchmark.{benchmark}.root")
-            raise DataError(f"{told} or give another --root") from None
-        finally:
-            base.logger.disabled = False
-        yield folder
 
 
 def _write_scores(out: Path, scores: Scores) -> None:
