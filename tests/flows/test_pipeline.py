@@ -35,7 +35,7 @@ def test_targets_bring_what_they_need(toy):
 def test_meta_that_is_not_known_is_refused(toy):
     graph = toy.root / "dvc.yaml"
     graph.write_text(graph.read_text().replace("timeout: 60", "timeot: 60"))
-    with pytest.raises(ConfigError, match=r"make@left: meta\.timeot"):
+    with pytest.raises(ConfigError, match=r"'timeot' is not in dvc.yaml: make@left: meta; did you mean 'timeout'"):
         read_stages()
 
 
