@@ -171,10 +171,15 @@ def create(matcher: str, settings: Any, where: str) -> Matcher:
     """Return a matcher with random weights, by plugin name and settings.
 
     Raises:
-        ConfigError: if there is no such matcher or the settings are not its.
+        ConfigError: if there is no such matcher, the settings are not its, or a package that it needs is not there.
     """
     plugin = MATCHERS.get(matcher)
-    return plugin(checked(settings, plugin.Params, where))
+    params = checked(settings, plugin.Params, where)
+    try:
+        return plugin(params)
+    except ModuleNotFoundError as error:
+        remedy = "install it with `pip install 'minima-pipeline[engines]'`"
+        raise ConfigError(f"matcher {matcher} needs {error.name}; {remedy}") from None
 
 
 def load_matcher(

@@ -133,10 +133,13 @@ def main(arguments: argparse.Namespace) -> None:
     def train_and_score(run: tuple[str, int]) -> None:
         strategy, seed = run
         folder = out / "runs" / f"{strategy}-{seed}"
+        modalities: dict[str, Any] = {"strategy": strategy}
+        if strategy == "random" and arguments.rgb_share is not None:
+            modalities["rgb_share"] = arguments.rgb_share
         how = {
             "steps": arguments.steps,
             "learned_share": recipe.share,
-            "pairs": {"modalities": {"strategy": strategy}},
+            "pairs": {"modalities": modalities},
         }
         train = merged(merged(preset, rate), how)
         begin(folder, merged(params, {"seed": seed, "training": {"finetune": {matcher: {"demo": train}}}}))
@@ -178,6 +181,7 @@ if __name__ == "__main__":
     parser.add_argument("--real", type=Path)
     parser.add_argument("--steps", type=int, default=600, help="of each training from the parent on")
     parser.add_argument("--parent-steps", type=int, default=2200, help="of a parent that starts from random weights")
+    parser.add_argument("--rgb-share", type=float, help="of RGB pairs among random ones; as many as of every modality")
     parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--jobs", type=int, default=2)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+import sys
 import tempfile
 from pathlib import Path
 
@@ -322,6 +323,12 @@ def test_blank_image_has_no_matches(model, value):
     blank[..., 0] = 40
     assert len(loaded.match(blank, blank)) == 0
     assert len(loaded.match(blank, texture(0))) == 0
+
+
+def test_a_package_that_is_not_there_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ConfigError, match=r"matcher eloftr needs transformers; install it with .*\[engines\]"):
+        create(*PUBLISHED_MODELS["eloftr"], "test")
 
 
 @pytest.mark.parametrize("name", ["", " "])
