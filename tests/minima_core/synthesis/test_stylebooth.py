@@ -310,7 +310,7 @@ def test_a_folder_without_an_adapter_is_refused_in_one_line(tmp_path):
     with pytest.raises(WeightsError, match="no weights beside"):
         create(adapter=str(tmp_path)).setup()
     (tmp_path / "adapter_model.bin").write_bytes(b"no weights")
-    with pytest.raises(WeightsError, match="cannot be read"):
+    with pytest.raises(WeightsError, match="is no checkpoint"):
         create(adapter=str(tmp_path)).setup()
 
 
