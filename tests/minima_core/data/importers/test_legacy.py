@@ -107,7 +107,7 @@ def test_settings_choose_pairs(tmp_path):
     report = build_index("roma", tmp_path / "index", tmp_path / "out", settings={"max_pairs": 1})
     assert report.pairs == 3
     assert reasons(report)["pair beyond max_pairs of a scene"] == 9
-    with pytest.raises(ConfigError, match=r"--set.max_pair"):
+    with pytest.raises(ConfigError, match=r"'max_pair' is not in --set"):
         build_index("roma", tmp_path / "index", tmp_path / "out", settings={"max_pair": 1})
 
 
