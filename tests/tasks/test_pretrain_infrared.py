@@ -76,5 +76,5 @@ def test_a_folder_without_pictures_is_refused_before_anything_is_loaded(place, m
 
 def test_a_misspelt_setting_is_named(place):
     write_params(stesp=3)
-    with pytest.raises(ConfigError, match=r"infrared_training\.stesp"):
+    with pytest.raises(ConfigError, match=r"'stesp' is not in .*infrared_training; did you mean 'steps'"):
         pretrain_infrared.main(args())

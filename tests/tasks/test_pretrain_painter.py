@@ -64,7 +64,7 @@ def test_the_same_settings_give_the_same_weights(place, tmp_path):
 
 def test_a_misspelt_setting_is_named(place):
     place(learning_rate=1)
-    with pytest.raises(ConfigError, match=r"painter_training\.learning_rate"):
+    with pytest.raises(ConfigError, match=r"'learning_rate' is not in .*painter_training; there are"):
         made("painter.safetensors")
 
 

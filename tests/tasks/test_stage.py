@@ -215,7 +215,7 @@ def test_a_number_of_workers_that_cannot_be_used_is_one_line(tmp_path, monkeypat
         ("workers: [1", "is not valid YAML"),
         ("- 1", "holds no mapping"),
         ("workers: 0", "workers: .*give a number from 1, or auto"),
-        ("wokers: 3", "wokers"),
+        ("wokers: 3", "did you mean 'workers'"),
         ("device: gpu", "device"),
         ("executor: dask", "executor"),
     ],
