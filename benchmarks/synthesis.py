@@ -29,8 +29,8 @@ from minima_core.manifest import SceneEntry, SceneManifest
 from minima_core.memory import keep_freed
 from minima_core.synthesis.base import MODALITIES, Engine, Source
 from minima_core.synthesis.event.closed_form import events
-from minima_core.synthesis.gate import shipped
-from minima_core.synthesis.runner import synthesise_index
+from minima_core.synthesis.gate import judge, shipped
+from minima_core.synthesis.runner import encode, synthesise_index
 from minima_core.synthesis.sources import Item, items_of
 
 CORES = len(os.sched_getaffinity(0))
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["640x480"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", choices=["random", "published"], default="random")
+    parser.add_argument("--parts", action="store_true", help="also what a picture pays for what, in milliseconds")
     parser.add_argument("--json", type=Path, help="write the rows here too")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
@@ -84,6 +85,8 @@ def main() -> None:
                 + (f"  ({row.weights} weights)" if row.weights != "none" else ""),
                 flush=True,
             )
+            if arguments.parts:
+                print("  " + "  ".join(f"{what} {ms:.2f}" for what, ms in parts(modality, name, size).items()))
     if arguments.json:
         write_json(arguments.json, [vars(row) for row in rows])
     event_against_the_loop()
@@ -133,6 +136,24 @@ def measure(modality: str, name: str, size: str, device: str, weights: str) -> R
 
         one, every = count / stage(1), count / stage(CORES)
     return Row(f"{modality}/{name}", size, count, ceiling, one, every, engine.weights)
+
+
+def parts(modality: str, name: str, size: str) -> dict[str, float]:
+    """Return the processor milliseconds that a picture takes to be read, judged and encoded, the least of several."""
+    width, height = (int(word) for word in size.split("x"))
+    engine = MODALITIES.create(modality, MODALITIES.settings(modality, name))
+    engine.setup("cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        (item,) = write_world(Path(folder), 1, width, height)
+        source = item.read()
+        made, bars = engine.synthesise(source, seed=0, modality=modality), shipped()
+        work: dict[str, Callable[[], object]] = {
+            "picture": lambda: item.read(frozenset()),
+            "with what it reads": lambda: item.read(engine.reads),
+            "gate": lambda: judge(engine, source, made, bars, seed=0, modality=modality),
+            "encode": lambda: encode(made, engine),
+        }
+        return {what: 1e3 * min(processor_seconds(step) for _ in range(20)) for what, step in work.items()}
 
 
 def compute(engine: Engine, modality: str, sources: list[Source], count: int) -> None:

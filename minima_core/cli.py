@@ -156,10 +156,12 @@ def synthesise(
     _check_folder(out)
     from minima_core.synthesis.base import MODALITIES
     from minima_core.synthesis.files import synthesise_files
+    from minima_core.synthesis.policy import require_allowed
 
     settings = {**MODALITIES.settings(modality, engine), **_assignments(set_)}
     chosen = MODALITIES.create(modality, settings, f"settings of {modality}")
-    _check_licence(modality, settings, licence)
+    words = {"where": f"modality {modality}", "called": "--licence", "remedy": "give --licence any"}
+    require_allowed(modality, settings, licence, **words)
     if chosen.weights == "random":
         typer.echo("weights: random; the images show that the engine runs, and nothing else")
     made = synthesise_files(input, out, modality=modality, settings=settings, seed=seed, device=_device(device))
@@ -301,14 +303,6 @@ def _write_scores(out: Path, scores: Scores) -> None:
     write_json(out, scores.model_dump(mode="json", exclude={"version", "skipped"}))
     summary = "  ".join(f"{name} {value:.2f}" for name, value in scores.metrics.items())
     typer.echo(f"{scores.title}: {summary}  ({len(scores.pairs)} pairs, {scores.failures} without a model) in {out}")
-
-
-def _check_licence(modality: str, settings: dict[str, Any], licence: str) -> None:
-    """Refuse an engine that the licence policy does not let through, in the words of this command line."""
-    from minima_core.synthesis.policy import require_allowed
-
-    where = f"modality {modality}"
-    require_allowed(modality, settings, licence, where=where, called="--licence", remedy="give --licence any")
 
 
 def _check_keypoints(number: int | None) -> None:

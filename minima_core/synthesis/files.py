@@ -151,10 +151,7 @@ def _one(engine: Engine, image: Path, root: Path, target: Path, before: _Made | 
     found = judge(engine, read, engine.synthesise(read, **how), GateParams(**by["gate"]), **how)
     if found.refused:
         raise Unavailable(f"the {by['modality']} image of {item.name} is not like its source: {found.refused}")
-    drawn = {**found.rendition.drawn, "attempt": found.attempt}
-    if found.verdict.score is not None:
-        drawn["agreement"] = round(found.verdict.score, 2)
-    raw, values = _raw_path(target), found.rendition.raw
+    drawn, raw, values = found.facts, _raw_path(target), found.rendition.raw
     if values is not None:
         data, drawn["raw_range"] = encode_raw(values)
         write_bytes(raw, data)

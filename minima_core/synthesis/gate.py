@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -149,6 +149,12 @@ class Judged:
     rendition: Rendition
     verdict: Verdict
     attempt: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is recorded of a rendition that passed: what was drawn, at which attempt, and how well it agrees."""
+        judged = {} if self.verdict.score is None else {"agreement": round(self.verdict.score, 2)}
+        return {**self.rendition.drawn, "attempt": self.attempt, **judged}
 
     @property
     def refused(self) -> str:

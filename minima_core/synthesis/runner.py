@@ -266,9 +266,7 @@ def _judged(job: _Job, sources: Sequence[Source], made: Sequence[Rendition | Una
 
 def _entry(engine: Engine, name: str, found: Judged) -> Entry:
     """Return the record of an image that passed."""
-    facts = {**found.rendition.drawn, "attempt": found.attempt}
-    if found.verdict.score is not None:
-        facts["agreement"] = round(found.verdict.score, 2)
+    facts = found.facts
     raw = b""
     if found.rendition.raw is not None:
         raw, facts["raw_range"] = encode_raw(found.rendition.raw)
