@@ -1,7 +1,7 @@
 """Memory that is freed stays with the process, for the next picture or step, which needs as much again.
 
 The C library of most Linuxes hands large pieces back, and the kernel then clears and maps new ones: thousands of page
-faults a picture, up to a quarter of its time. Other C libraries and allocators are left as they are.
+faults a picture. Other C libraries and allocators are left as they are.
 """
 
 from __future__ import annotations
