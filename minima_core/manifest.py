@@ -14,6 +14,7 @@ from minima_core.errors import DataError
 from minima_core.io.atomic import write_json
 
 Split = Literal["train", "val", "test"]
+Relation = Literal["depth", "homography", "both"]  # of a data set's pairs; both: scenes of either kind
 CURVES = "curves.json"  # beside a model that was trained
 
 
@@ -68,7 +69,7 @@ class RawDataset(Record):
     dataset: str
     licence: str
     attribution: list[str]
-    relation: Literal["depth", "homography"]
+    relation: Relation
     settings: str  # digest of seed and Params
 
 
@@ -79,7 +80,7 @@ class SceneManifest(Record):
     version: Literal[1] = 1
     dataset: str
     licence: str
-    relation: Literal["depth", "homography"]  # how the pairs of this data set are related
+    relation: Relation  # how the pairs of this data set are related
     raw: str  # folder that the image paths start from, relative to the checkout
     scenes: list[SceneEntry]
 
@@ -130,6 +131,11 @@ class ModalityManifest(Record):
     def without(self) -> frozenset[str]:
         """Return the ids of the images that are not in the shards."""
         return frozenset(self.failed) | frozenset(self.rejected)
+
+    def lacking(self) -> frozenset[str]:
+        """Return the scenes that lack what the modality is made from: of none of their images it could be made."""
+        refused = {scene_of(image) for image in self.rejected}
+        return frozenset(scene for scene, made in self.scenes.items() if not made and scene not in refused)
 
 
 class Certificate(Record):
@@ -187,6 +193,11 @@ class BenchmarkManifest(Record):
     data_digest: str = ""
     subset: str = ""  # what part of the benchmark it is; "" for the whole
     skipped: str = ""
+
+
+def scene_of(image: str) -> str:
+    """Return the scene of an image id, ``scene/stem``."""
+    return image.rpartition("/")[0]
 
 
 def titled(benchmark: str, subset: str) -> str:

@@ -3,11 +3,14 @@
     python scripts/semidense.py semidense --real ../shared/data [--recipe xfeat_star] [--steps 600]
     python scripts/semidense.py on-xfeat --real ../shared/data --recipe eloftr-on-xfeat --steps 700 --parent-steps 1000
     python scripts/semidense.py from-nothing --real ../shared/data --recipe eloftr --steps 1100 --parent-steps 2200
+    python scripts/semidense.py mixed --real ../shared/data --recipe eloftr-on-xfeat --steps 1600 --parent-steps 1000 \
+        --dataset mixture --rgb-share 0.35
 
 The parent of `xfeat_star` has its authors' weights. Those of the others are not to be had everywhere, so that small
 networks learn on the photographs of `commons` and warps of each, RGB alone: from XFeat's weights, which find cells
 already, what tells them apart by both images and where in a cell a match lies; or all from random ones. Then the
-parent is trained on random modalities, and for as many steps on RGB, a core each. All are scored by `strict-v1` on
+parent is trained on random modalities, and for as many steps on RGB, a core each; on the same photographs, or with
+`--dataset mixture` on those and the rendered world, which has depth and normals too. All are scored by `strict-v1` on
 `synthetic_six` and, where the folder `--real` has the data, on `mmim`, `mmim_warped` and `rgb_retention`. A run that
 was cut continues. Prints a Markdown table of AUC at 10 degrees or pixels: the mean over the seeds, lowest and highest.
 """
@@ -41,6 +44,7 @@ from minima_core.manifest import ModelCard
 
 # photographs have no depth, so neither depth images nor normals
 MODALITIES = ["infrared", "event", "paint", "sketch", "sar", "medical"]
+OF_MIXTURE = ["infrared", "depth", "event", "normal", "paint", "sketch", "sar", "medical"]
 THRESHOLD = 0.02  # in use; so short a training leaves probabilities low, and 0.2 is what training refines from
 
 
@@ -116,6 +120,11 @@ def main(arguments: argparse.Namespace) -> None:
     params = merged(params_with(CHANGES), changes)
     preset = merged(params["training"]["finetune"][matcher]["demo"], TRAIN)
     make_data(out / "data", params, MODALITIES)
+    learned = out / "data"
+    if arguments.dataset == "mixture":
+        learned = out / "mixture"
+        mixed = merged(params, {"modalities": OF_MIXTURE, "dataset": {"name": "mixture"}})
+        make_data(learned, mixed, OF_MIXTURE)
     start, rate = ({"optimiser": {"lr": each}} for each in (recipe.start, recipe.rate))
     parent: dict[str, Any] = {}
     if recipe.start:
@@ -123,9 +132,8 @@ def main(arguments: argparse.Namespace) -> None:
         first = merged(merged(preset, start), more | {"learned_share": 1.0})
         parent = {"training": {"pretrain": {matcher: {"mode": "train", "start": "random", "train": first}}}}
     begin(out, merged(params, parent))
-    inputs = {name: str(out / "data" / name) for name in ("raw", "index", "certificate")}
     benchmarks = fetch(out, names)
-    stage(out, "pretrain", matcher=matcher, out="parent", **inputs)
+    stage(out, "pretrain", matcher=matcher, out="parent", **lying(out / "data", "raw", "index", "certificate"))
 
     def scored(folder: Path, model: Path) -> None:
         score(folder, in_use(model, folder / "in-use"), benchmarks, **{"long-side": recipe.side})
@@ -145,7 +153,7 @@ def main(arguments: argparse.Namespace) -> None:
         begin(folder, merged(params, {"seed": seed, "training": {"finetune": {matcher: {"demo": train}}}}))
         stage(
             folder, "finetune", matcher=matcher, preset="demo", parent=str(out / "parent"), out="model",
-            modalities=str(out / "data/modalities"), **inputs,
+            **lying(learned, "raw", "index", "modalities", "certificate"),
         )  # fmt: skip
         scored(folder, folder / "model")
 
@@ -161,6 +169,11 @@ def main(arguments: argparse.Namespace) -> None:
     }
     columns = {title: column for title, column in AUC_AT_10.items() if column[0] in benchmarks}
     sys.stdout.write(table("AUC@10", rows, columns) + "\n")
+
+
+def lying(folder: Path, *names: str) -> dict[str, str]:
+    """Return where these parts of a data set are, as arguments of a stage."""
+    return {name: str(folder / name) for name in names}
 
 
 def in_use(model: Path, copy: Path) -> Path:
@@ -179,6 +192,9 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path, nargs="?", default=Path("semidense"))
     parser.add_argument("--recipe", choices=list(RECIPES), default="xfeat_star")
     parser.add_argument("--real", type=Path)
+    parser.add_argument(
+        "--dataset", choices=["commons", "mixture"], default="commons", help="of what follows the parent"
+    )
     parser.add_argument("--steps", type=int, default=600, help="of each training from the parent on")
     parser.add_argument("--parent-steps", type=int, default=2200, help="of a parent that starts from random weights")
     parser.add_argument("--rgb-share", type=float, help="of RGB pairs among random ones; as many as of every modality")

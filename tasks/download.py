@@ -8,6 +8,7 @@ from pathlib import Path
 
 from minima_core.config import digest, read_section, read_seed, read_value
 from minima_core.data.datasets.base import DATASETS, Dataset
+from minima_core.data.index import scene_folders
 from minima_core.io.atomic import scratch_folder, whole_folder
 from minima_core.manifest import RawDataset
 from minima_core.provenance import code_digest
@@ -57,14 +58,14 @@ def main(args: DownloadArgs) -> DownloadReport:
             settings=settings_digest(dataset),
         )
         manifest.save(folder)
-    images = list(args.out.glob("*/dense*/imgs/*"))
-    scenes = len({path.parents[2] for path in images})
-    logger.info("%s: %d images in %d scenes", name, len(images), scenes)
+    count = {folder: len(list(args.out.glob(f"{folder}/dense*/imgs/*"))) for folder in scene_folders(args.out)}
+    images, scenes = sum(count.values()), sum(1 for found in count.values() if found)
+    logger.info("%s: %d images in %d scenes", name, images, scenes)
     return DownloadReport(
         dataset=name,
         licence=dataset.licence,
         scenes=scenes,
-        images=len(images),
+        images=images,
         seconds=round(time.monotonic() - start, 1),
     )
 

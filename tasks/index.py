@@ -10,7 +10,7 @@ from pathlib import Path
 
 from minima_core.config import digest, read_section, read_seed, read_value
 from minima_core.data.datasets.base import DATASETS
-from minima_core.data.index import Scene, index_digest, write_scene
+from minima_core.data.index import Scene, index_digest, scene_folders, write_scene
 from minima_core.errors import DataError
 from minima_core.io.atomic import scratch_folder, whole_folder
 from minima_core.manifest import RawDataset, SceneEntry, SceneManifest
@@ -40,7 +40,7 @@ def main(args: IndexArgs) -> IndexReport:
     if scratch.exists():  # an index takes seconds; nothing of a killed run is worth keeping
         shutil.rmtree(scratch)
     with whole_folder(args.out, scratch) as folder:
-        folders = sum(1 for path in args.raw.iterdir() if path.is_dir())
+        folders = len(scene_folders(args.raw))
         entries = []
         for scene in track(dataset.scenes(args.raw, workers=execution().processes), "indexing scenes", total=folders):
             write_scene(folder, scene)

@@ -40,7 +40,7 @@ class Params(Section):
     overlap: Span  # share of image 0 that image 1 sees
     pose_error: float  # largest deviation of a pose from a rigid motion
     depth_coverage: float  # least share of pixels with known depth
-    failed: float  # largest share of images that an engine may have left out
+    failed: float  # largest share of images that an engine may have left out, of scenes that it made any of
     judged: float  # least share of images with enough structure to judge alignment
     bands: dict[str, Band]  # by modality, with "rgb" for the sources and "other" for modalities without their own
     suites: dict[str, dict[str, Any]]  # data set -> what is other there
@@ -170,7 +170,7 @@ def _manifests(params: Params) -> Iterator[Rule]:
     yield Rule("manifests", "nothing", "surplus", "shards hold no image that the index lacks", remedy)
     weights = "set `weights: published` for it in params.yaml"
     yield Rule("manifests", "nothing", "random", "a modality is not made by a network with random weights", weights)
-    text = f"engines left out at most {params.failed:.0%} of the images"
+    text = f"engines left out at most {params.failed:.0%} of the images, scenes that they can make nothing of aside"
     remedy = "see `failed` and `rejected` in the modality's manifest.json; mend or remove the source images"
     yield Rule("manifests", "band", "failed", text, remedy, 0, params.failed)
 

@@ -24,14 +24,14 @@ from minima_core.checks.contrast import contrast, off_palette
 from minima_core.checks.fit import pair_fit, picture_look, same_looks, same_picture, turned
 from minima_core.checks.store import Row, Tables
 from minima_core.checks.structure import Field, agreement, depth_fields, image_field
-from minima_core.data.index import Scene, index_digest, read_scene
+from minima_core.data.index import Scene, index_digest, read_scene, scene_folder, scene_folders
 from minima_core.data.shards import Shard
 from minima_core.errors import DataError
 from minima_core.geometry.epipolar import fundamental
 from minima_core.geometry.pose import relative_pose
 from minima_core.io.depth import is_ordinal, read_depth
 from minima_core.io.images import decode, exif_orientation, image_size, read_image
-from minima_core.manifest import ModalityManifest, SceneEntry, SceneManifest
+from minima_core.manifest import ModalityManifest, SceneEntry, SceneManifest, scene_of
 from minima_core.parallel import map_jobs
 from minima_core.random import rng
 
@@ -146,7 +146,7 @@ def _scene_row(raw: Path, scene: Scene, entry: SceneEntry, ids: list[str], held_
         "doubled": ", ".join(doubled[:3]),
         "loops": loops,
         "held_out": _held_out(scene, held_out),
-        "empty": _empty(raw, {Path(path).parts[0] for path in scene.image}) if scene.image else "it has no images",
+        "empty": _empty(raw, {scene_folder(path) for path in scene.image}) if scene.image else "it has no images",
     }
 
 
@@ -170,11 +170,13 @@ def _empty(raw: Path, folders: Iterable[str]) -> str:
 def _forgotten(raw: Path, tables: Tables) -> Iterator[Row]:
     """Yield a row for each folder of raw scenes that the index lacks and that holds an empty folder."""
     known = {
-        Path(file).relative_to(raw).parts[0] for (file,) in tables.ask("select min(file) from images group by scene")
+        scene_folder(Path(file).relative_to(raw).as_posix())
+        for (file,) in tables.ask("select min(file) from images group by scene")
     }
-    for path in sorted(raw.iterdir()):
-        if path.is_dir() and path.name not in known and (empty := _empty(raw, [path.name])):
-            yield {"scene": path.name, "file": str(path), "empty": empty, "differs": "", "doubled": "", "held_out": ""}
+    for folder in scene_folders(raw):
+        if folder not in known and (empty := _empty(raw, [folder])):
+            row = {"scene": folder, "file": str(raw / folder), "empty": empty}
+            yield {**row, "differs": "", "doubled": "", "held_out": ""}
 
 
 def _pair_rows(raw: Path, scene: Scene, ids: list[str], file: str, sampling: Sampling) -> Iterator[Row]:
@@ -310,6 +312,10 @@ def _manifest_row(folder: Path, name: str, manifest: ModalityManifest, digest: s
             known = {image for (image,) in tables.ask("select image from images where scene = ?", (scene,))}
             with Shard(path) as shard:
                 surplus += sorted(set(shard.ids) - known)
+    lacking = manifest.lacking()
+    left_out = sorted(image for image in manifest.without() if scene_of(image) not in lacking)
+    images = tables.ask("select scene, count(*) from images group by scene")
+    asked = sum(count for scene, count in images if scene not in lacking)
     return {
         "modality": name,
         "file": str(folder / name / ModalityManifest.FILE),
@@ -317,8 +323,8 @@ def _manifest_row(folder: Path, name: str, manifest: ModalityManifest, digest: s
         "source_digest": manifest.source_digest,
         "index_digest": digest,
         "surplus": ", ".join(surplus[:3]) + (f" and {len(surplus) - 3} more" if len(surplus) > 3 else ""),
-        "failed": len(manifest.without()) / max(tables.count("images"), 1),
-        "failed_images": ", ".join(sorted(manifest.without())[:3]),
+        "failed": len(left_out) / max(asked, 1),
+        "failed_images": ", ".join(left_out[:3]),
         "random": "its network has random weights" if manifest.weights == "random" else "",
     }
 

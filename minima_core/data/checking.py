@@ -20,7 +20,7 @@ from minima_core.errors import DataError
 from minima_core.geometry.overlap import depth_overlap
 from minima_core.io.depth import read_depth
 from minima_core.io.images import image_size, read_image
-from minima_core.manifest import SceneEntry, SceneManifest, file_sha256
+from minima_core.manifest import Relation, SceneEntry, SceneManifest, file_sha256
 from minima_core.parallel import map_jobs
 from minima_core.random import rng
 
@@ -39,7 +39,7 @@ def check_index(index: Path, raw: Path | None, *, sample: int = 12, seed: int = 
         DataError: if the index or a scene cannot be read.
     """
     manifest = SceneManifest.load(index)
-    one = partial(_check_scene, index, raw, sample, seed, manifest.relation == "depth")
+    one = partial(_check_scene, index, raw, sample, seed, manifest.relation)
     faults = Skipped()
     files: dict[int, list[_File]] = {}
     for found, of_scene in map_jobs(one, manifest.scenes, workers=workers, what="checking scenes"):
@@ -75,9 +75,10 @@ def _check_copies(raw: Path, of_one_size: Iterable[list[_File]], faults: Skipped
 
 
 def _check_scene(
-    index: Path, raw: Path | None, sample: int, seed: int, posed: bool, entry: SceneEntry
+    index: Path, raw: Path | None, sample: int, seed: int, relation: Relation, entry: SceneEntry
 ) -> tuple[Skipped, list[_File]]:
     scene = read_scene(index, entry.name)
+    posed = scene.H_0to1 is None if relation == "both" else relation == "depth"
     faults = Skipped()
     files: list[_File] = []
     said = (entry.name, entry.split, entry.images, entry.pairs)

@@ -40,8 +40,8 @@ def export_index(form: str, index: Path, out: Path, *, modalities: Path | None =
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out} exists; give another folder")
     manifest = SceneManifest.load(index)
-    if manifest.relation == "homography":
-        raise DataError(f"the pairs of {index} are related by homographies; {form} knows depth and poses only")
+    if manifest.relation != "depth":
+        raise DataError(f"pairs of {index} are related by homographies; {form} knows depth and poses only")
     names = [] if modalities is None else _complete(modalities)
     exporter = EXPORTERS.get(form.replace("-", "_"))()
     scratch = out.with_name(f".{out.name}{UNFINISHED}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
@@ -109,6 +110,19 @@ def read_scenes(folder: Path, split: Split | None = None) -> Iterator[Scene]:
     for entry in SceneManifest.load(folder).scenes:
         if split is None or entry.split == split:
             yield read_scene(folder, entry.name)
+
+
+def scene_folder(image: str) -> str:
+    """Return what stands before ``dense<k>`` in an image's path: the folder of its scene, relative to the raw one."""
+    parts = PurePosixPath(image).parts
+    end = next((n for n, part in enumerate(parts[1:], 1) if re.fullmatch(r"dense\d+", part)), 1)
+    return PurePosixPath(*parts[:end]).as_posix()
+
+
+def scene_folders(raw: Path) -> list[str]:
+    """Return the folders that hold a scene, relative to the raw one, sorted; a mixture has them one level deeper."""
+    found = {path.parent for pattern in ("*/dense*", "*/*/dense*") for path in raw.glob(pattern) if path.is_dir()}
+    return sorted(path.relative_to(raw).as_posix() for path in found)
 
 
 def index_digest(folder: Path) -> str:

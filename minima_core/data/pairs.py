@@ -45,7 +45,9 @@ class PairSource:
         if self.names and modalities is None:
             raise DataError(f"no folder of modalities given for {', '.join(self.names)}")
         self.scenes = list(read_scenes(index, split))
-        self._failed = {name: self._manifest(name).without() for name in self.names}
+        manifests = {name: self._manifest(name) for name in self.names}
+        self._failed = {name: manifest.without() for name, manifest in manifests.items()}
+        self._lacking = {name: manifest.lacking() for name, manifest in manifests.items()}
         self._shards = OpenFiles(Shard)
 
     def _manifest(self, name: str) -> ModalityManifest:
@@ -78,6 +80,10 @@ class PairSource:
     def has(self, scene: Scene, i: int, modality: str) -> bool:
         """Say whether an image exists in a modality; an engine may have failed on it."""
         return modality == RGB or scene.image_id(i) not in self._failed[modality]
+
+    def offers(self, scene: Scene, modality: str) -> bool:
+        """Say whether a scene can give a modality at all; of photographs without depth there are no depth images."""
+        return modality == RGB or scene.name not in self._lacking[modality]
 
     def image(self, scene: Scene, i: int, modality: str = RGB) -> np.ndarray:
         """Return image ``i`` of a scene as (H, W, 3) uint8 RGB.

@@ -104,14 +104,11 @@ class PairSampling(Section):
 def modality_pair(names: Sequence[str], strategy: Modalities, *, seed: int, epoch: int, sample: int) -> tuple[str, str]:
     """Return the modalities of a sample's two sides; but for ``any_pair``, at most one of them is not RGB.
 
-    One of ``names`` and RGB is drawn evenly and takes one side, drawn evenly: of n names an RGB pair comes with
-    probability 1 / (n + 1), every other (modality, side) with half of that; or an RGB pair with ``rgb_share`` of
-    ``random``, where it is set. With ``any_pair`` all (n + 1)^2 pairs are equally probable.
-
-    Raises:
-        ConfigError: if the strategy asks for a modality that is not among ``names``.
+    One of ``names``, which are those that the strategy uses, and RGB is drawn evenly and takes one side, drawn evenly:
+    of n names an RGB pair comes with probability 1 / (n + 1), every other (modality, side) with half of that; or an RGB
+    pair with ``rgb_share`` of ``random``, where it is set. With ``any_pair`` all (n + 1)^2 pairs are equally probable.
     """
-    others = [name for name in used_modalities(strategy, names) if name != RGB]
+    others = [name for name in names if name != RGB]
     generator = rng(seed, "modality", epoch, sample)
     share = strategy.rgb_share if isinstance(strategy, RandomModalities) else None
     listed = [RGB, *others]
@@ -143,16 +140,23 @@ def sample_pairs(overlap: np.ndarray, settings: PairSampling, generator: np.rand
 def epoch_items(source: PairSource, settings: PairSampling, *, seed: int, epoch: int) -> list[Item]:
     """Return an epoch's samples, shuffled; those whose image an engine failed on are left out.
 
+    A scene is drawn in the modalities that it can give; one that can give none of those that are used is left out.
+
     Raises:
+        ConfigError: if the strategy asks for a modality that the source does not offer.
         DataError: if no scene has a pair with enough overlap.
     """
+    used = used_modalities(settings.modalities, source.names)
     items = []
     for s, scene in enumerate(source.scenes):
+        names = [name for name in used if source.offers(scene, name)]
+        if used and not names:
+            continue
         drawn = sample_pairs(scene.overlap, settings, rng(seed, "pairs", epoch, scene.name))
         for k in source.first(s) + np.sort(drawn):
             for repeat in range(settings.repeats):
                 sample = int(k) * settings.repeats + repeat
-                drawn_as = modality_pair(source.names, settings.modalities, seed=seed, epoch=epoch, sample=sample)
+                drawn_as = modality_pair(names, settings.modalities, seed=seed, epoch=epoch, sample=sample)
                 moves = draw(settings.augment, rng(seed, "augment", epoch, sample)) if settings.augment else None
                 item = Item(int(k), *drawn_as, moves)
                 if _exists(source, item):

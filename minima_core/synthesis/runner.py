@@ -22,7 +22,7 @@ from minima_core.data.shards import Entry, Shard, merge_shards, write_shard
 from minima_core.errors import DataError, Unavailable
 from minima_core.io.atomic import whole_folder
 from minima_core.io.images import encode_jpeg, encode_palette_png, encode_png, encode_raw
-from minima_core.manifest import GateCounts, ModalityManifest, SceneManifest
+from minima_core.manifest import GateCounts, ModalityManifest, SceneManifest, scene_of
 from minima_core.parallel import Cluster, map_jobs, torch_device
 from minima_core.progress import track
 from minima_core.provenance import code_digest
@@ -151,6 +151,10 @@ def synthesise_index(
         )
         manifest.save(folder)
     shutil.rmtree(work)
+    if lacking := manifest.lacking():
+        why = next(why for image, why in manifest.failed.items() if scene_of(image) in lacking)
+        which = f"{len(lacking)} of {len(manifest.scenes)} scenes"
+        logger.info("%s cannot be made of %s, which training draws without it: %s", modality, which, why)
     if empty and not none:
         first, why = next(iter(tally.rejected.items()))
         count = len(tally.rejected)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from minima_core.config import Section
 from minima_core.data.index import Scene
+from minima_core.manifest import Relation
 from minima_core.plugins import Plugins
 
 
@@ -24,7 +25,7 @@ class Dataset(ABC):
         """Settings of the data set, ``dataset.<name>`` in params.yaml."""
 
     licence: str  # of the images; a folder of the user's says it in its Params
-    relation: ClassVar[Literal["depth", "homography"]]
+    relation: ClassVar[Relation]
 
     def __init__(self, params: Section, *, seed: int) -> None:
         self.params = params

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Literal, cast
+from typing import cast
 
 from minima_core.config import Section
 from minima_core.data.datasets.base import Dataset
 from minima_core.data.index import Scene, read_scene
 from minima_core.errors import DataError
 from minima_core.io.atomic import atomic_path
-from minima_core.manifest import SceneManifest
+from minima_core.manifest import Relation, SceneManifest
 from minima_core.parallel import map_jobs
 
 
@@ -49,7 +49,7 @@ class Imported(Dataset):
         return SceneManifest.load(self._index)
 
     @property
-    def relation(self) -> Literal["depth", "homography"]:  # type: ignore[override]  # of others it is the class's
+    def relation(self) -> Relation:  # type: ignore[override]  # of others it is the class's
         """What relates the pairs of the index."""
         return self._manifest.relation
 

@@ -18,6 +18,7 @@ from minima_core.data.sampling import (
     epoch_items,
     modality_pair,
     sample_pairs,
+    used_modalities,
     validation_items,
 )
 from minima_core.errors import ConfigError, DataError
@@ -52,7 +53,8 @@ def test_never_two_that_are_not_rgb():
 
 def draw_as(names=tuple(THREE), count=400, **strategy):
     chosen = TypeAdapter(Modalities).validate_python(strategy)
-    return Counter(modality_pair(names, chosen, seed=0, epoch=0, sample=n) for n in range(count))
+    used = used_modalities(chosen, names)
+    return Counter(modality_pair(used, chosen, seed=0, epoch=0, sample=n) for n in range(count))
 
 
 def test_strategies_draw_what_they_say():
