@@ -119,7 +119,7 @@ def _votes(candidate: Scores, others: Scores, rival: Rival, rule: Promotion) -> 
         if ours is None or other is None or ours.measured_on != other.measured_on:
             continue
         better = gain(metric, other.value, ours.value)
-        loss = None if ours.rgb is None or other.rgb is None else other.rgb - ours.rgb
+        loss = None if ours.rgb is None or other.rgb is None else gain(metric, ours.rgb, other.rgb)
         passed = better >= rule.min_gain and (loss is None or loss <= rule.max_rgb_loss)
         votes.append(
             Vote(

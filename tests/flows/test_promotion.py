@@ -69,3 +69,11 @@ def test_fewer_false_accepts_are_a_gain():
     fewer, more = ({"apart": Score(metric="far@15", value=value, rgb=None, measured_on="m")} for value in (3, 8))
     assert decide(fewer, more, None, rule).votes[0].gain == 5
     assert not decide(more, fewer, None, rule).promoted
+
+
+def test_more_false_accepts_among_rgb_pairs_are_a_loss():
+    rule = Promotion(benchmarks={"apart": "far@15"}, min_gain=0.5, max_rgb_loss=2.0)
+    values = {"metric": "far@15", "measured_on": "m"}
+    before, after = ({"apart": Score(value=value, rgb=rgb, **values)} for value, rgb in ((8, 5), (3, 9)))
+    assert decide(after, before, None, rule).votes[0].rgb_loss == 4
+    assert not decide(after, before, None, rule).promoted
