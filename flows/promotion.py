@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -75,8 +75,8 @@ class Decision(BaseModel):
 Scores = dict[str, Score]
 
 
-def scores_of(reports: Iterable[ScoreReport], rule: Promotion, data: Mapping[str, str]) -> Scores:
-    """Return the scores that ``rule`` asks for of one model's reports; ``data`` holds the digest of each benchmark."""
+def scores_of(reports: Iterable[ScoreReport], rule: Promotion) -> Scores:
+    """Return the scores that ``rule`` asks for of one model's reports."""
     found: Scores = {}
     for report in reports:
         metric = rule.benchmarks.get(report.benchmark)
@@ -86,7 +86,7 @@ def scores_of(reports: Iterable[ScoreReport], rule: Promotion, data: Mapping[str
             metric=metric,
             value=report.metrics[metric],
             rgb=report.categories.get(RGB, {}).get(metric),
-            measured_on=digest([report.protocol_hash, metric, data.get(report.benchmark, "")]),
+            measured_on=digest([report.protocol_hash, metric, report.data_digest]),
         )
     return found
 

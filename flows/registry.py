@@ -71,9 +71,8 @@ def promote(model: Registered, reports: list[ScoreReport], rule: Promotion) -> D
     ``reports`` are the scores of the model and of its parent.
     """
     client = connect()
-    data = {name: "".join(dvc_digests(Path("data/benchmarks") / name).values()) for name in rule.benchmarks}
-    candidate = scores_of((r for r in reports if r.model == "finetuned"), rule, data)
-    parent = scores_of((r for r in reports if r.model == "pretrained"), rule, data)
+    candidate = scores_of((r for r in reports if r.model == "finetuned"), rule)
+    parent = scores_of((r for r in reports if r.model == "pretrained"), rule)
     decision = decide(candidate, parent, _champion_scores(client, model), rule)
     tags = {
         "scores": json.dumps({name: score.model_dump() for name, score in candidate.items()}),

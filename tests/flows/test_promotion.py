@@ -52,10 +52,11 @@ def test_scores_are_those_the_rule_names():
         "failures": 0, "categories": {"rgb": {"auc@10": 70.0}}, "metrics": {"auc@10": 50.0},
     }  # fmt: skip
     reports = [ScoreReport(benchmark="six", **report), ScoreReport(benchmark="real", skipped="absent", **report)]
-    found = scores_of(reports, RULE, {"six": "abc"})
+    found = scores_of(reports, RULE)
     assert set(found) == {"six"} and (found["six"].value, found["six"].rgb) == (50.0, 70.0)
-    assert not scores_of([ScoreReport(benchmark="six", subset="mini", **report)], RULE, {"six": "abc"})
-    assert found["six"].measured_on != scores_of(reports, RULE, {"six": "other data"})["six"].measured_on
+    assert not scores_of([ScoreReport(benchmark="six", subset="mini", **report)], RULE)
+    others = [r.model_copy(update={"data_digest": "other data"}) for r in reports]
+    assert found["six"].measured_on != scores_of(others, RULE)["six"].measured_on
 
 
 def test_a_decision_reads_as_a_page():

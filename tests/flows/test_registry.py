@@ -103,6 +103,8 @@ def test_a_model_is_registered_once_and_matches_in_a_fresh_process(checkout, tmp
     model(worse, seed=1)
     second = register.fn("lightglue", worse)
     assert second.new and second.version != first.version
+    lock = {"stages": {"b": {"outs": [{"path": "data/benchmarks/six", "md5": "of another root in its pairs.json"}]}}}
+    (checkout / "dvc.lock").write_text(json.dumps(lock))  # the pairs themselves are those of before
     decision = promote.fn(second, reports(parent=10, child=20.2), RULE)  # the parent falls, the champion does not
     assert not decision.promoted and "against the champion" in decision.reason
     assert str(client.get_model_version_by_alias(first.name, CHAMPION).version) == first.version
