@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from minima_core.config import Section, digest
+from minima_core.config import Section, digest, unknown
+from minima_core.errors import ConfigError
 from minima_core.evaluation.metrics import gain
 from minima_core.types import RGB
 from tasks.reports import ScoreReport
@@ -76,12 +77,19 @@ Scores = dict[str, Score]
 
 
 def scores_of(reports: Iterable[ScoreReport], rule: Promotion) -> Scores:
-    """Return the scores that ``rule`` asks for of one model's reports."""
+    """Return the scores that ``rule`` asks for of one model's reports.
+
+    Raises:
+        ConfigError: if a benchmark has no such metric.
+    """
     found: Scores = {}
     for report in reports:
         metric = rule.benchmarks.get(report.benchmark)
-        if metric is None or report.skipped or report.subset or metric not in report.metrics:
+        if metric is None or report.skipped or report.subset:
             continue
+        if metric not in report.metrics:
+            where = f"the metrics of {report.benchmark}"
+            raise ConfigError(f"promotion.benchmarks.{report.benchmark}: {unknown(metric, report.metrics, where)}")
         found[report.benchmark] = Score(
             metric=metric,
             value=report.metrics[metric],

@@ -47,7 +47,7 @@ def main(args: CheckArgs) -> CheckReport:
     for name in _names("matchers"):
         MATCHERS.require(name)
         _require_trainable(name)
-    for name in _names("benchmarks"):
+    for name in [*_names("benchmarks"), *read_value("promotion.benchmarks")]:
         BENCHMARKS.require(name)
     write_json(args.out, {"names": "known"})
     return CheckReport()

@@ -3,6 +3,7 @@
 import pytest
 
 from flows.promotion import Decision, Promotion, Score, decide, scores_of
+from minima_core.errors import ConfigError
 from tasks.reports import ScoreReport
 
 RULE = Promotion(benchmarks={"six": "auc@10", "real": "auc@10px"}, min_gain=0.5, max_rgb_loss=2.0)
@@ -57,6 +58,16 @@ def test_scores_are_those_the_rule_names():
     assert not scores_of([ScoreReport(benchmark="six", subset="mini", **report)], RULE)
     others = [r.model_copy(update={"data_digest": "other data"}) for r in reports]
     assert found["six"].measured_on != scores_of(others, RULE)["six"].measured_on
+
+
+def test_a_metric_that_a_benchmark_does_not_have_is_refused_and_no_vote_less():
+    report = ScoreReport(
+        benchmark="real", protocol="p", protocol_hash="h", data_digest="d", matcher="m", model="finetuned", seed=0,
+        pairs=1, failures=0, categories={}, metrics={"auc@5px": 20.0, "auc@10px": 30.0},
+    )  # fmt: skip
+    wrong = Promotion(benchmarks={"six": "auc@10", "real": "auc@10"}, min_gain=0.5, max_rgb_loss=2.0)
+    with pytest.raises(ConfigError, match="'auc@10' is not in the metrics of real; did you mean 'auc@10px'"):
+        scores_of([report], wrong)
 
 
 def test_a_decision_reads_as_a_page():

@@ -45,6 +45,7 @@ def test_known_names_give_the_same_file_whatever_they_are(write, tmp_path):
         ({"modalities": ["infrard"]}, "unknown modality: 'infrard'.*did you mean 'infrared'"),
         ({"matchers": ["lightglu"]}, "unknown matcher: 'lightglu'.*did you mean 'lightglue'"),
         ({"benchmarks": ["mmin"]}, "unknown benchmark: 'mmin'.*did you mean 'mmim'"),
+        ({"promotion": {"benchmarks": {"mmin": "auc@10px"}}}, "unknown benchmark: 'mmin'.*did you mean 'mmim'"),
         ({"dataset": {"name": "synthetics"}}, "unknown data set: 'synthetics'.*did you mean 'synthetic'"),
         ({"modalities": []}, "modalities must name at least one"),
         ({"modalities": ["event", "event"]}, "modalities names one twice"),
