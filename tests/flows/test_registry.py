@@ -146,3 +146,14 @@ def test_transparent_and_16_bit_pictures_in_base64_are_read_like_files(checkout,
     assert (shown[1] == 90).all()
     with pytest.raises(DataError, match="base64 is not an image"):
         picture(base64.b64encode(b"text").decode())
+
+
+def test_base64_of_a_small_picture_is_no_name_of_a_file_that_is_too_long(checkout):
+    from flows.pyfunc_model import picture
+
+    for seed in range(60):  # some of them have no slash for 255 letters
+        image = rng(seed, "small").integers(0, 255, (20, 30, 3), dtype=np.uint8)
+        assert np.array_equal(picture(base64.b64encode(encode_png(image)).decode()), image)
+    for wrong in ("x" * 300 + ".png", "?" * 5000, "nul\0.png", ""):
+        with pytest.raises(DataError):
+            picture(wrong)
