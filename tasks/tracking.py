@@ -6,6 +6,7 @@ import fcntl
 import logging
 import math
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -49,7 +50,7 @@ class MlflowTracker:
         self.client.log_batch(self.run_id, params=params)
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Record finite numbers; ``auc@5`` becomes ``auc_at_5``, because MLflow refuses the sign.
+        """Record finite numbers; ``auc@5`` becomes ``auc_at_5``, because MLflow refuses the sign, as it does others.
 
         What a continued run holds already is left out: a training goes back to its last checkpoint, and comes again by
         the points that it logged after it.
@@ -57,7 +58,7 @@ class MlflowTracker:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        finite = {name.replace("@", "_at_"): float(value) for name, value in values.items() if math.isfinite(value)}
+        finite = {_metric_name(name): float(value) for name, value in values.items() if math.isfinite(value)}
         points = [(name, step or 0, value) for name, value in finite.items()]
         new = [point for point in points if point not in self._logged]
         self.client.log_batch(self.run_id, metrics=[Metric(name, value, now, at) for name, at, value in new])
@@ -243,6 +244,11 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{key}"] = value
     return found
+
+
+def _metric_name(name: str) -> str:
+    """Return a name that MLflow takes; categories of a benchmark may be called after folders of the user."""
+    return re.sub(r"[^\w./: -]", "_", name.replace("@", "_at_"))
 
 
 def _dataset(role: str, path: str, md5: str) -> DatasetInput:

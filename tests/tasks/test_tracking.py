@@ -141,6 +141,13 @@ def test_a_killed_stage_leaves_no_run_that_seems_to_go_on(checkout):
         assert connect().get_run(alive.run_id).info.status == "RUNNING"
 
 
+def test_a_category_may_have_any_name_of_a_folder(checkout):
+    with stage_run("score@lightglue", params={}, inputs={}) as tracker:
+        tracker.metrics({"rgb_retention/rgbd-Büro (2), west-val/auc@5": 10.0})
+    found = connect().get_run(tracker.run_id).data.metrics
+    assert found == {"rgb_retention/rgbd-Büro _2__ west-val/auc_at_5": 10.0}
+
+
 def test_runs_are_tagged_with_commit_and_dirtiness(checkout):
     git = ["git", "-c", "user.name=n", "-c", "user.email=e@x"]
     for command in (["init", "-q"], ["add", "dvc.lock"], ["commit", "-qm", "x"]):
