@@ -122,5 +122,7 @@ def read_predictions(folder: Path) -> Predictions:
 
 
 def _again(folder: Path) -> str:
-    """Return the command for predictions/<matcher>/<model>/<benchmark>."""
+    """Return the command for predictions/<matcher>/<model>/<benchmark> of the graph, or for a folder by hand."""
+    if folder.parts[-4:-3] != ("predictions",):
+        return "`minima evaluate --keep`"
     return redo(f"match@{'-'.join(folder.parts[-3:])}")

@@ -163,7 +163,10 @@ def check_predictions(predictions: Path, benchmark: Path, protocol: Protocol) ->
             f"{predictions} holds matches of other data than {what}; name the subset that was matched, or match again"
         )
     if origin.matching_digest != digest(protocol.matching):
-        raise DataError(f"{predictions} was matched otherwise than {protocol.name} says; match the benchmark again")
+        raise DataError(
+            f"{predictions} was matched otherwise than {protocol.name} says; give the --protocol, --max-keypoints and "
+            "--long-side that it was matched with, or match the benchmark again"
+        )
     if found.names != [truth.name for truth in prepared.list.pairs]:
         raise DataError(f"{predictions} does not hold the pairs of {manifest.benchmark}; match the benchmark again")
     return found, prepared

@@ -42,9 +42,14 @@ def test_predictions_come_back_as_they_were_written(tmp_path):
 
 
 def test_damaged_predictions_are_named(tmp_path):
-    (tmp_path / Predictions.FILE).write_bytes(b"no hdf5")
-    with pytest.raises(DataError, match=r"predictions\.h5.*dvc repro -f -s match"):
-        read_predictions(tmp_path)
+    for folder, remedy in {
+        "predictions/lightglue/finetuned/mmim": "dvc repro -f -s match@lightglue-finetuned-mmim`",
+        "predictions/sift": "minima evaluate --keep`",  # of no stage
+    }.items():
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / Predictions.FILE).write_bytes(b"no hdf5")
+        with pytest.raises(DataError, match=rf"predictions\.h5.*{remedy}"):
+            read_predictions(tmp_path / folder)
 
 
 def test_predictions_are_the_same_bytes_for_any_number_of_workers(benchmark_folder, tmp_path):
@@ -111,7 +116,7 @@ def test_right_matches_have_no_error(benchmark_folder, tmp_path):
 
 def test_predictions_of_other_settings_are_refused(benchmark_folder, tmp_path):
     run(Oracle(), benchmark_folder, tmp_path)
-    with pytest.raises(DataError, match="was matched otherwise"):
+    with pytest.raises(DataError, match=r"was matched otherwise.*give the --protocol, --max-keypoints"):
         score_predictions(tmp_path, benchmark_folder, get_protocol("minima-v1", max_keypoints=7))
 
 
