@@ -97,8 +97,8 @@ class Drawn:
             scores, origin = entry.scores, self.found[entry.label].origin
             if self.prepared.manifest.data_digest != scores.data_digest:
                 raise DataError(f"{benchmark} is not what {entry.label} was scored on; give the folder that was")
-            made = origin.benchmark_digest, origin.protocol, origin.model
-            if made != (scores.data_digest, scores.protocol, scores.model):
+            made = origin.benchmark_digest, origin.protocol, origin.model, [len(m) for m in self.found[entry.label]]
+            if made != (scores.data_digest, scores.protocol, scores.model, [pair.matches for pair in scores.pairs]):
                 raise DataError(
                     f"the scores of {entry.label} were not made from {predictions[entry.label]}; give the predictions "
                     "that they were made from"

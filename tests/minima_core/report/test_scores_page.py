@@ -85,6 +85,10 @@ def test_pictures_are_of_the_pairs_and_matches_that_were_scored(run, tmp_path, m
     argv = ["--scores", scores(run, "pretrained"), "--out", page, "--root", root, "--predictions", folder]
     assert command(*argv) == 1 and "were not made from" in capsys.readouterr().err
     read = Scores.load(scores(run, "finetuned").parent)
+    others = [pair.model_copy(update={"matches": pair.matches + 1}) for pair in read.pairs]  # as with --max-keypoints
+    read.model_copy(update={"pairs": others}).save(tmp_path)
+    argv = ["--scores", tmp_path / Scores.FILE, "--out", page, "--root", root, "--predictions", folder]
+    assert command(*argv) == 1 and "were not made from" in capsys.readouterr().err
     read.model_copy(update={"data_digest": "d" * 64}).save(tmp_path)
     argv = ["--scores", tmp_path / Scores.FILE, "--out", page, "--root", root, "--predictions", folder]
     assert command(*argv) == 1 and "is not what" in capsys.readouterr().err
