@@ -48,8 +48,9 @@ class RgbRetention(Benchmark):
             ),
             seed=p.seed,
         )
-        raw = scratch / digest(frames.params)[:16]
+        raw = scratch / digest([frames.params.model_dump(), frames.source()])[:16]
         frames.prepare(raw, workers=workers)
+        shutil.rmtree(folder / "images", ignore_errors=True)  # of a killed run, perhaps on other frames
         pairs = []
         for scene in frames.scenes(raw):
             if scene.split != "val":

@@ -400,6 +400,23 @@ def test_retention_is_measured_on_the_last_frames_of_a_sequence(tmp_path, suffix
     assert names == {f"frame-{k:06d}.jpg" for k in range(4, 8)}
 
 
+def test_retention_keeps_nothing_of_a_killed_run_on_other_frames(tmp_path, monkeypatch):
+    root, settings = frames(tmp_path / "frames"), {"share": 0.5, "overlap": [0.1, 1.0], "pairs": 6, "seed": 0}
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("minima_core.evaluation.benchmarks.rgb_retention.truths", killed)
+        prepare("rgb_retention", tmp_path / "out", root=root, **settings)
+    for k in range(8):
+        noise(root / f"frame-{k:06d}.color.jpg", 100 + k, (64, 48))
+    prepare("rgb_retention", tmp_path / "out", root=root, **settings)
+    for k in range(4, 8):
+        copied = tmp_path / f"out/images/rgbd-val/frame-{k:06d}.jpg"
+        assert copied.read_bytes() == (root / f"frame-{k:06d}.color.jpg").read_bytes()
+
+
 @pytest.mark.parametrize(
     "files",
     [
