@@ -208,6 +208,12 @@ def test_what_is_no_picture_is_refused_in_one_line(model, picture, message):
         load_matcher(model).match(picture, texture(0))
 
 
+@pytest.mark.parametrize("wrong", [{"max_keypoints": -5}, {"max_keypoints": 0}, {"long_side": -1}])
+def test_numbers_that_are_not_positive_are_refused(model, wrong):
+    with pytest.raises(ConfigError, match="must be at least 1, or None for the model's own, not"):
+        load_matcher(model).match(texture(0), texture(1), **wrong)
+
+
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "mps", ""])
 def test_a_device_that_is_not_there_is_refused(model, device):
     with pytest.raises(ConfigError, match=f"^no device '{device}' here; use cpu"):
