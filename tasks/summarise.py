@@ -49,7 +49,7 @@ from tasks.stage import Args, Input, Output, run
 PAGE, TEXT = "report.html", "summary.md"
 ERRORS, PAIRS = "errors", "pairs"  # folders of what dvc.yaml lists under plots, a file a benchmark and matcher
 GALLERIES = 3
-PICTURES = 12  # pairs shown before and after; each costs about 150 kB of the page
+PICTURES = 12  # pairs shown before and after, or one a comparison; each costs about 150 kB of the page
 CHANGED = 2  # pairs of a comparison that improved most, and as many that lost most
 MODELS: tuple[Literal["pretrained", "finetuned"], ...] = ("pretrained", "finetuned")
 NAMES = "parent", "fine-tuned"
@@ -250,7 +250,7 @@ def _matches(args: SummariseArgs, comparisons: Sequence[Comparison]) -> Iterator
             continue
         counts = outcome.prepared.manifest.categories
         categories = [name for name in comparison.names if name in counts and name != RGB]
-        chosen = categories[: PICTURES // len(comparisons)]
+        chosen = categories[: max(1, PICTURES // len(comparisons))]
         for k in typical(outcome.prepared.list.pairs, outcome.found[0], outcome.found[1], chosen):
             yield outcome.shown(comparison, k)
 
