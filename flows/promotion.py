@@ -117,6 +117,9 @@ def decide(candidate: Scores, parent: Scores, champion: Scores | None, rule: Pro
         )
     silent = sorted(set(rule.benchmarks) - {vote.benchmark for vote in votes})
     rest = f"; not measured: {', '.join(silent)}" if silent else ""
+    against = {rival: {vote.benchmark for vote in votes if vote.rival == rival} for rival in ("parent", "champion")}
+    if champion is not None and (alone := sorted(against["parent"] - against["champion"])):
+        rest += f"; not compared with the champion, which was measured otherwise: {', '.join(alone)}"
     return Decision(promoted=True, reason=f"better on every benchmark that was measured{rest}", votes=votes)
 
 

@@ -44,6 +44,10 @@ def test_the_champion_must_be_beaten_where_it_was_measured_alike():
     assert decide(candidate, parent, {"six": score(49)}, RULE).promoted
     elsewhere = decide(candidate, parent, {"six": score(99, on="another protocol")}, RULE)
     assert elsewhere.promoted and "the champion was measured on other data or otherwise" in elsewhere.reason
+    both = {"six": score(50), "real": score(30)}, {"six": score(40), "real": score(20)}
+    partly = decide(*both, {"six": score(40), "real": score(99, on="another protocol")}, RULE)
+    assert partly.promoted
+    assert partly.reason.endswith("; not compared with the champion, which was measured otherwise: real")
 
 
 def test_scores_are_those_the_rule_names():
