@@ -5,7 +5,7 @@ import pytest
 import torch
 from skimage import data
 
-from minima_core import load_matcher
+from minima_core import load_matcher, match
 from minima_core.licences import allows_commercial_use
 from minima_core.models import RELEASED, WEIGHTS
 from minima_core.synthesis.base import MODALITIES, Source
@@ -26,6 +26,12 @@ def test_everybody_may_use_it_and_sees_whose_pictures_it_learned_from(released):
 
 def test_it_travels_with_the_package():
     assert (RELEASED["minima-lightglue"] / WEIGHTS).stat().st_size < 20e6
+
+
+def test_it_is_what_two_pictures_are_matched_by_unless_another_is_named(released):
+    photograph = data.chelsea()[:, :400]
+    found, own = match(photograph[8:], photograph[:-8]), released.match(photograph[8:], photograph[:-8])
+    assert len(own) > 0 and torch.equal(found.mkpts0, own.mkpts0) and torch.equal(found.scores, own.scores)
 
 
 def test_its_extractor_matches_cells_too(released):
