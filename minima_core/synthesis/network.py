@@ -43,7 +43,7 @@ class NetworkEngine(Engine):
 
     params: NetworkEngine.Params
     reads: ClassVar[frozenset[str]] = frozenset()
-    gpus: ClassVar[float] = 1.0
+    gpus: ClassVar[float] = 1.0  # one that diffuses keeps the whole of it busy
     device: torch.device
     # whoever uses the network holds it, until its output is in the host's memory: schedulers of diffusion models have a
     # state, and what other threads do before and after with other images takes no time of the GPU's
@@ -114,16 +114,17 @@ class NetworkEngine(Engine):
     def batch_size(self, width: int, height: int) -> int:
         """Return how many images fit into four fifths of the memory that is free; on a CPU batches gain nothing.
 
-        It is decided once for a size: later, batches before and beside would count, and how many images share one
-        shows in the last bits.
+        An engine that takes a share of a GPU leaves the other share of its memory alone. The number is decided once for
+        a size: later, batches before and beside would count, and how many images share one shows in the last bits.
         """
         if self.device.type != "cuda":
             return 1
         with self.computing:
             if (width, height) not in self.batches:
                 kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-                free = torch.cuda.mem_get_info(self.device)[0] + kept  # torch's own, to be used again
-                fitting = 0.8 * free / self.memory(width, height)
+                free, whole = torch.cuda.mem_get_info(self.device)
+                own = min(free + kept, self.gpus * whole)  # what torch kept is to be used again
+                fitting = 0.8 * own / self.memory(width, height)
                 self.batches[width, height] = int(np.clip(fitting, 1, LARGEST_BATCH))
             return self.batches[width, height]
 

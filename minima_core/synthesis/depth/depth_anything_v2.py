@@ -41,6 +41,7 @@ class DepthAnythingV2(NetworkEngine):
     params: DepthAnythingV2.Params
     reads: ClassVar[frozenset[str]] = frozenset({"depth"})  # the gate compares with it, where the data set has it
     raw: ClassVar[bool] = True
+    gpus: ClassVar[float] = 0.5  # two processes keep it busy where one waits for its pictures
 
     def published(self) -> tuple[str, ...]:
         """Return the name of the model's repository."""

@@ -40,6 +40,7 @@ class DsineNormal(NetworkEngine):
     params: DsineNormal.Params
     reads: ClassVar[frozenset[str]] = frozenset({"depth"})  # the gate compares with it, where the data set has it
     licence: ClassVar[Licence] = licences.DSINE
+    gpus: ClassVar[float] = 0.5  # two processes keep it busy where one waits for its pictures
 
     def published(self) -> tuple[str, ...]:
         """Return the name of the one file."""

@@ -41,6 +41,7 @@ class PaintTransformer(NetworkEngine):
 
     params: PaintTransformer.Params
     encoding: ClassVar[Literal["png", "jpeg95"]] = "jpeg95"
+    gpus: ClassVar[float] = 0.5  # two processes keep it busy where one waits for its pictures
     painter: Painter
     brushes: torch.Tensor
 

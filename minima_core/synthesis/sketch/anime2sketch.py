@@ -40,6 +40,7 @@ class Anime2Sketch(NetworkEngine):
 
     params: Anime2Sketch.Params
     encoding: ClassVar[Literal["png", "jpeg95"]] = "png"
+    gpus: ClassVar[float] = 0.5  # two processes keep it busy where one waits for its pictures
 
     def published(self) -> tuple[str, ...]:
         """Return the name of the variant's file."""

@@ -137,10 +137,20 @@ def test_a_batch_is_decided_once_for_a_size_by_all_the_memory_that_can_be_had(ne
     made.setup("cpu")
     assert made.batch_size(640, 480) == 1
     made.device = torch.device("cuda")
-    memory = {"mem_get_info": (made.memory(640, 480), 0), "memory_reserved": made.memory(640, 480) * 4}
-    memory["memory_allocated"] = made.memory(640, 480)
+    one = made.memory(640, 480)
+    memory = {"mem_get_info": (one, one * 20), "memory_reserved": one * 4, "memory_allocated": one}
     for name, value in memory.items():
         monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
     assert made.batch_size(640, 480) == 3  # four fifths of one that is free and three that torch has kept
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
     assert made.batch_size(640, 480) == 3
+
+
+def test_a_batch_leaves_the_other_half_of_a_gpu_to_the_process_beside(network, monkeypatch):
+    made = network()
+    made.setup("cpu")
+    made.device = torch.device("cuda")
+    one = made.memory(640, 480)
+    for name, value in {"mem_get_info": (one * 10, one * 10), "memory_reserved": 0, "memory_allocated": 0}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert made.gpus == 0.5 and made.batch_size(640, 480) == 4
