@@ -25,7 +25,7 @@ class Band(Section):
     agreement: float | None = None  # least height of the alignment peak, see checks.structure
     offset: float | None = None  # farthest that peak may lie from zero shift, in pixels
     palette: list[Colour] | None = None  # the only RGB colours there may be
-    mostly: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the images that must agree; contrast is asked of all
+    mostly: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the images of which this must hold
 
 
 class Params(Section):
@@ -203,4 +203,4 @@ def _contrast(table: str, modality: str, band: Band, remedy: str) -> Iterator[Ru
     for column, word in words.items():
         low, high = getattr(band, column)
         text = f"{word} of {modality} images is within {low:g} to {high:g}"
-        yield Rule(table, "band", column, text, remedy, low, high)
+        yield Rule(table, "band", column, text, remedy, low, high, mostly=band.mostly)

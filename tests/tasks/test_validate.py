@@ -179,6 +179,19 @@ def test_one_shifted_image_is_named(world):
     refused(world, ["depth"], "court/003", "depth images")
 
 
+@pytest.mark.parametrize("pale", [1, 2])
+def test_as_many_pale_images_as_the_band_says_are_let_through(world, pale):
+    ids = [f"court/{v:03d}" for v in range(pale)]
+    white = np.full((H, W, 3), 255, np.uint8)
+    world.write_shard("event", "court", dict.fromkeys(ids, white))
+    bands = BANDS | {"event": BANDS["event"] | {"mostly": 0.9}}  # of twelve images one may be outside, not two
+    if pale == 1:
+        assert run(world, ["event"], bands=bands).modalities == ["event"]
+    else:
+        with pytest.raises(DataError, match=r"contrast of event images .*; 2 of 12 break it: court/000"):
+            run(world, ["event"], bands=bands)
+
+
 def test_damaged_bytes_are_named(world):
     world.write_shard("event", "yard", {"yard/003": b"no image at all"})
     refused(world, ["event"], "yard/003", "can be decoded")
