@@ -29,6 +29,7 @@ MAX_PIXELS = 178_956_970  # Pillow opens nothing larger: that is a bomb, or a sc
 RANGES = (1.0, 255.0, 65535.0)  # in which the values of pictures are usually written, from 0
 INNER = (0.5, 99.5)  # percentiles between which values that use none of them are stretched
 EXTRA_SAMPLES = 338  # TIFF's tag that says what a fourth band is
+NODATA = 42113  # GDAL's tag in a TIFF: the value that says that nothing was measured, as text
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -70,7 +71,8 @@ def read_image(file: Path | bytes, name: str = "encoded image") -> np.ndarray:
 
     Values of more than 8 bits, integers or floats, are scaled by the first of the ranges 0 to 1, 0 to 255 and 0 to
     65535 that holds them all, if they are one value or spread over a quarter of it; else they are stretched between
-    their 0.5th and 99.5th percentile, all bands alike. What is not finite is missing: left out of that, and black.
+    their 0.5th and 99.5th percentile, all bands alike. What is not finite, or the value that a TIFF declares as its no
+    data (GDAL_NODATA), is missing: left out of that, and black.
 
     Raises:
         DataError: if the file is missing, may not be read, is truncated, too large or no image.
@@ -178,6 +180,7 @@ def _open_tiff(data: bytes, what: str) -> Image.Image:
     values = None if bands == 2 or _is_planar(tags) else _deep_values(data, bits)  # OpenCV makes two bands black
     if values is None:
         raise _unread(tags, what)
+    values = _known(values, tags)
     return Image.fromarray(_scaled(values, *_interval(values)))
 
 
@@ -217,6 +220,17 @@ def _deep_values(data: bytes, bits: int) -> np.ndarray | None:
     return np.repeat(bgr[..., None], 3, axis=2) if bgr.ndim == 2 else bgr[..., 2::-1]
 
 
+def _known(values: np.ndarray, tags: ImageFileDirectory_v2) -> np.ndarray:
+    """Return the values of a TIFF with NaN in the place of what it declares as no data."""
+    try:
+        nodata = np.float64(str(tags.get(NODATA, "nan")))
+    except ValueError:
+        return values
+    with np.errstate(over="ignore"):  # the lowest number of float64 is infinite in float32, as the pixels then are
+        missing = values == (nodata.astype(values.dtype) if values.dtype.kind == "f" else nodata)
+    return np.where(missing, np.nan, values) if missing.any() else values
+
+
 def _interval(values: np.ndarray) -> tuple[float, float]:
     """Return what becomes 0 and 255, by the rule of ``read_image``."""
     known = values[np.isfinite(values)]
@@ -248,6 +262,8 @@ def _to_rgb(image: Image.Image, file: Path | bytes) -> np.ndarray:
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode in {"I;16", "I;16B", "I;16L", "I", "F"}:
         values = np.asarray(image)
+        if isinstance(image, TiffImageFile):
+            values = _known(values, image.tag_v2)
         return np.repeat(_scaled(values, *_interval(values))[..., None], 3, axis=2)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         rgba = image.convert("RGBA")
@@ -261,8 +277,10 @@ def _restore_contrast(image: Image.Image, data: bytes) -> None:
     values = _deep_values(data, 16)
     if values is None or values.shape[:2] != (image.height, image.width):
         return
+    if isinstance(image, TiffImageFile):
+        values = _known(values, image.tag_v2)
     low, high = _interval(values)
-    if (low, high) != (0.0, RANGES[-1]):
+    if (low, high) != (0.0, RANGES[-1]) or values.dtype.kind == "f":  # some hold no data
         colours = Image.fromarray(_scaled(values, low, high))
         if "A" in image.getbands():
             colours.putalpha(image.getchannel("A"))

@@ -135,6 +135,60 @@ def test_what_is_not_finite_is_black_and_does_not_count(tmp_path):
     assert (read_image(tmp_path / "n.tif") == 0).all()
 
 
+BANDS = np.stack([SCENE, SCENE[::-1], SCENE[:, ::-1], SCENE[::-1, ::-1]], axis=2)
+
+
+def _write_bands(path, values, extra=None, nodata=None):
+    """Write a TIFF of bands side by side, as Pillow cannot; ``extra`` says what a fourth one is."""
+    height, width, bands = values.shape
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    photometric = 2 if bands > 1 else 1  # RGB or gray
+    for tag, value in ((256, width), (257, height), (259, 1), (262, photometric), (277, bands), (278, height)):
+        tags[tag] = value
+    tags[258] = (values.itemsize * 8,) * bands
+    tags[339] = ({"u": 1, "i": 2, "f": 3}[values.dtype.kind],) * bands
+    tags[279] = values.nbytes
+    tags[273] = 0  # counted from the end of the tags
+    if extra is not None:
+        tags[338] = extra
+    if nodata is not None:
+        tags.tagtype[42113] = TiffImagePlugin.TiffTags.ASCII
+        tags[42113] = nodata
+    path.write_bytes(b"II*\0\x08\0\0\0" + tags.tobytes(8) + values.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("kind", "nodata"),
+    [
+        (np.float32, "-9999"),
+        (np.float32, "0"),
+        (np.float32, "-3.40282346600000016e+38"),  # as GDAL prints the lowest number of float32
+        (np.float32, "-1.7976931348623157e+308 "),
+        (np.int32, "-9999"),
+        (np.int16, "-32768"),
+        (np.uint16, "0"),
+        (np.uint16, "65535"),
+    ],
+)
+@pytest.mark.parametrize("bands", [1, 3])
+def test_what_a_tiff_declares_as_no_data_is_black_and_does_not_count(tmp_path, kind, nodata, bands):
+    values = np.repeat((3000 + 500 * SCENE)[..., None], bands, 2).astype(kind)
+    with np.errstate(over="ignore"):
+        values[:, :20] = np.array(float(nodata)).astype(kind)
+    _write_bands(tmp_path / "n.tif", values, nodata=nodata)
+    image = read_image(tmp_path / "n.tif")
+    assert (image[:, :20] == 0).all()
+    assert np.abs(image[:, 20:, 0] - 255 * SCENE[:, 20:]).max() <= 5
+
+
+@pytest.mark.parametrize("nodata", ["", "none", "-9999", "nan"])
+def test_a_declaration_of_no_data_that_no_pixel_has_changes_nothing(tmp_path, nodata):
+    values = (30000 * BANDS[..., :3]).astype(np.uint16)
+    _write_bands(tmp_path / "a.tif", values)
+    _write_bands(tmp_path / "b.tif", values, nodata=nodata)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), read_image(tmp_path / "b.tif"))
+
+
 @pytest.mark.parametrize("value", [0, 7, 300, 70000, -5])
 def test_one_value_stays_one_value(tmp_path, value):
     Image.fromarray(np.full((40, 60), value, np.float32)).save(tmp_path / "one.tif")
@@ -146,24 +200,6 @@ def test_few_other_values_are_seen(tmp_path):
     values[3, 4] = 1200
     Image.fromarray(values).save(tmp_path / "few.png")
     assert _contrast(tmp_path / "few.png") == 255
-
-
-BANDS = np.stack([SCENE, SCENE[::-1], SCENE[:, ::-1], SCENE[::-1, ::-1]], axis=2)
-
-
-def _write_bands(path, values, extra=None):
-    """Write a TIFF of bands side by side, as Pillow cannot; ``extra`` says what a fourth one is."""
-    height, width, bands = values.shape
-    tags = TiffImagePlugin.ImageFileDirectory_v2()
-    for tag, value in ((256, width), (257, height), (259, 1), (262, 2), (277, bands), (278, height), (284, 1)):
-        tags[tag] = value
-    tags[258] = (values.itemsize * 8,) * bands
-    tags[339] = ({"u": 1, "i": 2, "f": 3}[values.dtype.kind],) * bands
-    tags[279] = values.nbytes
-    tags[273] = 0  # counted from the end of the tags
-    if extra is not None:
-        tags[338] = extra
-    path.write_bytes(b"II*\0\x08\0\0\0" + tags.tobytes(8) + values.tobytes())
 
 
 @pytest.mark.parametrize("extra", [None, 0])
