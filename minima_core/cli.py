@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from minima_core.types import Matches
 
 logger = logging.getLogger(__name__)
-TALLEST = 1080  # pixels that images of different heights are drawn at
+TALLEST = 1080  # pixels that images are drawn at: matches are lines one pixel wide
 MANY, USUAL = 8192, 2048  # keypoints an image
 DATA, PICTURE = (".json", ".h5"), (".png", ".jpg", ".jpeg")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -387,11 +387,10 @@ def _write_matches(path: Path, found: Matches, about: dict[str, str]) -> None:
 
 
 def _picture(images: tuple[np.ndarray, np.ndarray], found: Matches) -> np.ndarray:
-    """Return the matches over both images, which are brought to one height where they differ in it."""
+    """Return the matches over both images, which are brought to one height, that of the higher one or ``TALLEST``."""
     from minima_core.evaluation.plotting import draw_matches
 
-    heights = {image.shape[0] for image in images}
-    height = min(max(heights), TALLEST) if len(heights) > 1 else None
+    height = min(max(image.shape[0] for image in images), TALLEST)
     return draw_matches(*images, found.mkpts0.numpy(), found.mkpts1.numpy(), height=height)
 
 

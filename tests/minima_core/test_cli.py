@@ -107,6 +107,9 @@ def test_a_picture_says_how_many_matches_it_shows_and_has_one_height(images, tmp
     write_image(Path(images[1]), np.zeros((2160, 16, 3), np.uint8))
     assert run("match", *images, *options) == 0
     assert read_image(viz).shape == (1080, 1440 + plotting.GAP + 8, 3)
+    write_image(Path(images[0]), np.zeros((2160, 32, 3), np.uint8))
+    assert run("match", *images, *options) == 0
+    assert read_image(viz).shape == (1080, 16 + plotting.GAP + 8, 3)  # equal heights too: lines are a pixel wide
 
 
 def test_a_number_of_keypoints_that_takes_without_end_is_warned_of(images, tmp_path, caplog):
