@@ -60,7 +60,7 @@ def synthesise_files(
 
     Raises:
         Unavailable: if no picture holds what the modality is made from.
-        DataError: naming pictures that cannot be read; the others are made nevertheless.
+        DataError: naming pictures that cannot be read; the others are made nevertheless. If there is no picture.
         ConfigError: if ``out`` is the folder of the pictures themselves.
     """
     engine = MODALITIES.create(modality, settings, f"settings of {modality}")
@@ -116,7 +116,7 @@ def _verdict(done: list[Path], problems: list[str], missing: list[str]) -> list[
 
 
 def _pictures(given: Path, out: Path) -> tuple[Path, list[Path]]:
-    """Return the folder that relative names start from, and the pictures."""
+    """Return the folder that relative names start from, and the pictures, without those that were made of others."""
     if given.is_file():
         root, images = given.parent, [given]
     elif given.exists():
@@ -125,7 +125,11 @@ def _pictures(given: Path, out: Path) -> tuple[Path, list[Path]]:
         raise DataError(f"no file or folder {given}; give a picture or a folder of pictures")
     if out.resolve() == root.resolve():
         raise ConfigError(f"the outputs would lie among the pictures of {root}; choose another folder with --out")
-    images = [image for image in images if not image.resolve().is_relative_to(out.resolve())]
+    records = given.rglob(RECORD) if given.is_dir() else ()
+    made = {out.resolve(), *(record.parent.resolve() for record in records if record.parent != root)}
+    images = [image for image in images if made.isdisjoint(image.resolve().parents)]
+    if not images:
+        raise DataError(f"no images in {given} but what `minima synthesise` made; name one of its folders")
     return root, images
 
 

@@ -130,6 +130,14 @@ def test_outputs_may_lie_in_a_folder_below_but_not_among_the_pictures(pictures):
         run(pictures, pictures)
 
 
+def test_outputs_of_another_modality_among_the_pictures_are_no_pictures(pictures, tmp_path):
+    made = run(pictures, pictures / "made" / "event")
+    assert len(run(pictures, pictures / "made" / "sketch", "sketch")) == len(made) == 4
+    assert len(run(pictures / "made" / "event", tmp_path / "again", "sketch")) == 4  # asked for by name
+    with pytest.raises(DataError, match=r"made but what `minima synthesise` made; name one of its folders"):
+        run(pictures / "made", tmp_path / "none", "sketch")
+
+
 def test_a_missing_input_and_an_empty_folder_are_named(tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         run(tmp_path / "nowhere", tmp_path / "out")
