@@ -113,6 +113,7 @@ class LoadedMatcher:
         Raises:
             ConfigError: if one of these numbers is not positive.
             DataError: if a picture cannot be read or has another shape.
+            ConfigError: if a number is below 1.
         """
         return self.match_batch([(image0, image1)], max_keypoints=max_keypoints, long_side=long_side)[0]
 
@@ -128,6 +129,7 @@ class LoadedMatcher:
         Raises:
             ConfigError: as ``match``.
             DataError: as ``match``.
+            ConfigError: as ``match``.
         """
         for name, value in (("max_keypoints", max_keypoints), ("long_side", long_side)):
             if value is not None and value < 1:

@@ -153,6 +153,7 @@ class Matcher(nn.Module, ABC):
 
         Raises:
             DataError: if an image has another shape or is not finite.
+            ConfigError: if a number is below 1.
         """
         return self.match_batch([(image0, image1)], max_keypoints=max_keypoints, long_side=long_side)[0]
 
@@ -167,6 +168,7 @@ class Matcher(nn.Module, ABC):
 
         Raises:
             DataError: as ``match``.
+            ConfigError: as ``match``.
         """
         how = {"max_keypoints": max_keypoints, "long_side": long_side}
         return self._match_extracted([(self.extract(i0, **how), self.extract(i1, **how)) for i0, i1 in pairs])
@@ -179,7 +181,11 @@ class Matcher(nn.Module, ABC):
 
         Raises:
             DataError: as ``match``.
+            ConfigError: as ``match``.
         """
+        for name, number in (("max_keypoints", max_keypoints), ("long_side", long_side)):
+            if number is not None and number < 1:
+                raise ConfigError(f"{name} must be at least 1, not {number}")
         if image.ndim != 3 or image.shape[0] != 3 or not image.numel() or not bool(image.isfinite().all()):
             raise DataError(
                 f"an image of shape (3, H, W) with pixels, all of them finite, expected, not {tuple(image.shape)}"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minima_core.errors import DataError
+from minima_core.errors import ConfigError, DataError
 from minima_core.matchers.base import Matcher
 from minima_core.types import Matches
 
@@ -91,3 +91,10 @@ def test_batch_statistics_begin_as_those_of_the_first_batches():
 def test_what_is_no_image_is_refused(bad):
     with pytest.raises(DataError, match="an image of shape"):
         Brightest().match(bad, image(0, (8, 8)))
+
+
+@pytest.mark.parametrize("how", [{"max_keypoints": 0}, {"max_keypoints": -1}, {"long_side": 0}, {"long_side": -4}])
+def test_a_number_below_one_is_refused(how):
+    (name,) = how
+    with pytest.raises(ConfigError, match=f"{name} must be at least 1, not {how[name]}"):
+        Brightest().match(image(0, (8, 8)), image(1, (8, 8)), **how)
