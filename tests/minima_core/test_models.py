@@ -172,6 +172,14 @@ def test_public_names():
         _ = minima_core.nothing
 
 
+def test_two_pictures_are_matched_by_the_released_model_unless_told_otherwise():
+    pictures = texture(0), texture(0)[:, 10:]
+    expected = load_matcher("minima-lightglue").match(*pictures)
+    found = minima_core.match(*pictures)
+    assert torch.equal(found.mkpts0, expected.mkpts0) and torch.equal(found.scores, expected.scores)
+    assert len(found) > 0
+
+
 def texture(seed, h=120, w=160):
     return np.random.default_rng(seed).integers(0, 255, (h, w, 3)).astype(np.uint8)
 
