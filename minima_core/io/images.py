@@ -25,6 +25,7 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".jfif", ".jp2", ".j2k"}
 )
 RAW = ".raw.png"  # of files that hold the raw values of a picture beside them, by ``encode_raw``
+RECORD = "synthesis.json"  # of what `minima synthesise` made, beside it
 MAX_PIXELS = 178_956_970  # Pillow opens nothing larger: that is a bomb, or a scan that must be tiled first
 RANGES = (1.0, 255.0, 65535.0)  # in which the values of pictures are usually written, from 0
 INNER = (0.5, 99.5)  # percentiles between which values that use none of them are stretched
@@ -56,6 +57,11 @@ def find_images(folder: Path) -> list[Path]:
             f"no images in {folder} (looked for {looked}, any depth); put some there or name another folder"
         )
     return found
+
+
+def find_made(folder: Path) -> list[Path]:
+    """Return the folders below ``folder`` whose images `minima synthesise` made of others."""
+    return sorted(record.parent for record in folder.rglob(RECORD) if record.parent != folder)
 
 
 def _is_raw(path: Path) -> bool:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from minima_core.config import digest
 from minima_core.errors import ConfigError, DataError, Unavailable
 from minima_core.io.atomic import write_bytes, write_json
-from minima_core.io.images import RAW, encode_raw, find_images, write_image
+from minima_core.io.images import RAW, RECORD, encode_raw, find_images, find_made, write_image
 from minima_core.manifest import file_sha256
 from minima_core.progress import track
 from minima_core.provenance import code_digest
@@ -25,7 +25,6 @@ from minima_core.synthesis.runner import CODE
 from minima_core.synthesis.sources import Item
 
 logger = logging.getLogger(__name__)
-RECORD = "synthesis.json"  # beside the outputs: what each was made from
 RECORD_EVERY = 25  # images
 NAMED = 5  # pictures that an error names
 
@@ -125,8 +124,7 @@ def _pictures(given: Path, out: Path) -> tuple[Path, list[Path]]:
         raise DataError(f"no file or folder {given}; give a picture or a folder of pictures")
     if out.resolve() == root.resolve():
         raise ConfigError(f"the outputs would lie among the pictures of {root}; choose another folder with --out")
-    records = given.rglob(RECORD) if given.is_dir() else ()
-    made = {out.resolve(), *(record.parent.resolve() for record in records if record.parent != root)}
+    made = {folder.resolve() for folder in (out, *find_made(given))}
     images = [image for image in images if made.isdisjoint(image.resolve().parents)]
     if not images:
         raise DataError(f"no images in {given} but what `minima synthesise` made; name one of its folders")

@@ -31,7 +31,7 @@ from minima_core.geometry.coords import scaling
 from minima_core.geometry.homography import corners
 from minima_core.geometry.overlap import homography_overlap
 from minima_core.io.atomic import write_json
-from minima_core.io.images import find_images, read_ids, read_image, write_image
+from minima_core.io.images import find_images, find_made, read_ids, read_image, write_image
 from minima_core.manifest import SceneManifest, Split
 from minima_core.parallel import map_jobs
 from minima_core.random import rng
@@ -188,7 +188,7 @@ class Photos(PhotoViews):
     def files(self) -> list[Path]:
         """Return the photographs; where there is none, say which setting names the folder."""
         try:
-            return photographs(self.folder)
+            return originals(self.folder)
         except DataError as error:
             raise DataError(f"{error} (dataset.photos.root in params.yaml)") from None
 
@@ -206,6 +206,23 @@ def photographs(folder: Path) -> list[Path]:
     if not found:
         raise DataError(
             f"no images in {folder} but the views of {views[0].parent}; put some there or name another folder"
+        )
+    return found
+
+
+def originals(folder: Path) -> list[Path]:
+    """Return the ``photographs`` under a folder without what `minima synthesise` made of them there.
+
+    A rendition would be taken for one more photograph, and may lie in the other split than its own.
+
+    Raises:
+        DataError: if there is none.
+    """
+    made = find_made(folder)
+    found = [path for path in photographs(folder) if not any(path.is_relative_to(one) for one in made)]
+    if not found:
+        raise DataError(
+            f"no images in {folder} but what `minima synthesise` made; put some there or name another folder"
         )
     return found
 

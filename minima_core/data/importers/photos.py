@@ -10,13 +10,13 @@ from pydantic import Field
 
 from minima_core.config import checked
 from minima_core.data.datasets._layout import scene_names
-from minima_core.data.datasets.photos import VIEWS_FILE, Photos, photographs, read_views
+from minima_core.data.datasets.photos import VIEWS_FILE, Photos, originals, read_views
 from minima_core.data.importers.base import RAW, Importer, Settings, Skipped, inside
 from minima_core.data.index import Scene
 from minima_core.io.images import find_images
 
 NOT_TAKEN = "photograph that is a copy of another, or has too little texture for two views"
-OF_INDEX = "image of an index that lies among the photographs"
+MADE = "image of an index, or made by `minima synthesise`, that lies among the photographs"
 
 
 class ViewSettings(Settings):
@@ -50,7 +50,7 @@ class _Photographs(Photos):
 
     def files(self) -> list[Path]:
         """Return them, sorted by path; a link that leads out of the folder is refused, as in every form."""
-        return [inside(self.folder, path) for path in photographs(self.folder)]
+        return [inside(self.folder, path) for path in originals(self.folder)]
 
 
 class PhotoFolder(Importer):
@@ -68,8 +68,8 @@ class PhotoFolder(Importer):
 
     def prepare(self, out: Path, *, workers: int = 1) -> None:
         """Take the views of all photographs."""
-        views = sorted(set(find_images(self.source)) - set(self.views.files()))
-        self.left_out.add(OF_INDEX, [str(path.relative_to(self.source)) for path in views])
+        made = sorted(set(find_images(self.source)) - set(self.views.files()))
+        self.left_out.add(MADE, [str(path.relative_to(self.source)) for path in made])
         self.views.prepare(out / RAW, workers=workers)
         self.left_out.add(NOT_TAKEN, sorted(not_taken(self.views, out / RAW)))
 

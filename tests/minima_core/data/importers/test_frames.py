@@ -12,13 +12,15 @@ from scipy.spatial.transform import Rotation
 from minima_core.data.datasets import _layout
 from minima_core.data.datasets._frames import TUM
 from minima_core.data.datasets._layout import posed_scene
-from minima_core.data.importers.photos import OF_INDEX
+from minima_core.data.importers.photos import MADE
 from minima_core.data.importing import build_index, raw_folder
 from minima_core.data.index import read_scene
 from minima_core.data.pairs import PairSource
 from minima_core.errors import ConfigError, DataError
 from minima_core.io.depth import read_depth
 from minima_core.io.images import image_size, write_image
+from minima_core.synthesis.base import MODALITIES
+from minima_core.synthesis.files import synthesise_files
 
 W, H, FRAMES = 64, 48, 12
 K = np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]])
@@ -238,11 +240,28 @@ def test_an_index_among_the_photographs_is_not_read_as_photographs(tmp_path):
     first = build_index("photos", tmp_path / "photos", out, settings=settings)
     second = build_index("photos", tmp_path / "photos", out, settings=settings)
     assert (second.images, second.digest) == (9, first.digest)
-    assert [(one.reason, one.count) for one in second.skipped] == [(OF_INDEX, 9)]
+    assert [(one.reason, one.count) for one in second.skipped] == [(MADE, 9)]
     for photo in (tmp_path / "photos").glob("*.jpg"):
         photo.unlink()
     with pytest.raises(DataError, match=r"no images in .*photos but the views of"):
         build_index("photos", tmp_path / "photos", out, settings=settings)
+
+
+def test_what_was_synthesised_among_the_photographs_is_not_read_as_photographs(tmp_path):
+    for k in range(3):
+        smooth = cv2.resize(colour(k, (30, 20)), (300, 200), interpolation=cv2.INTER_CUBIC)
+        write_image(tmp_path / f"photos/{k}.jpg", smooth)
+    out, settings = tmp_path / "out", {"size": [96, 64], "views": 2}
+    first = build_index("photos", tmp_path / "photos", out, settings=settings)
+    how = {"modality": "paint", "settings": MODALITIES.settings("paint"), "seed": 0}
+    made = tmp_path / "photos/made/paint"
+    synthesise_files(tmp_path / "photos", made, **how)
+    second = build_index("photos", tmp_path / "photos", out, settings=settings)
+    assert (second.images, second.digest) == (9, first.digest)
+    assert [(one.reason, one.count) for one in second.skipped] == [(MADE, 3)]
+    assert build_index("photos", made, out, settings=settings).images == 9  # asked for by name
+    with pytest.raises(DataError, match=r"no images in .*made but what `minima synthesise` made"):
+        build_index("photos", made.parent, out, settings=settings)
 
 
 def test_a_folder_without_photographs_does_not_send_to_params(tmp_path):
