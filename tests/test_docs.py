@@ -6,12 +6,16 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import typer
 import yaml
+from skimage import data
 
 from minima_core.cli import app
+from minima_core.io.images import write_image
 from tasks.stage import Args
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,3 +69,20 @@ def test_commands_exist(page):
         else:
             file = words[2].replace(".", "/") + ".py" if words[1] == "-m" else words[1]
             assert (ROOT / file).is_file(), shown
+
+
+def test_the_python_of_the_readme_runs_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photograph = data.chelsea()
+    write_image(Path("street.jpg"), photograph[:-10, :-20])
+    write_image(Path("thermal.png"), photograph[10:, 20:])
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    shown: dict[str, Any] = {}
+    for block in blocks:
+        if "mlflow" not in block:  # which needs a store
+            exec(block, shown)
+    assert np.abs(shown["H_0to1"] - [[1, 0, -20], [0, 1, -10], [0, 0, 1]]).max() < 1
+    overlap = np.abs(shown["street"].astype(int) - shown["thermal"])[:-20, :-40]
+    assert np.median(overlap) < 5
