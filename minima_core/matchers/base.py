@@ -186,7 +186,7 @@ class Matcher(nn.Module, ABC):
         for name, number in (("max_keypoints", max_keypoints), ("long_side", long_side)):
             if number is not None and number < 1:
                 raise ConfigError(f"{name} must be at least 1, not {number}")
-        if image.ndim != 3 or image.shape[0] != 3 or not image.numel() or not bool(image.isfinite().all()):
+        if image.ndim != 3 or image.shape[0] != 3 or not image.numel() or not _is_finite(image):
             raise DataError(
                 f"an image of shape (3, H, W) with pixels, all of them finite, expected, not {tuple(image.shape)}"
             )
@@ -268,6 +268,10 @@ class Matcher(nn.Module, ABC):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the trainable parameters by the names under which ``optimiser.lr`` gives their learning rates."""
         return {"all": self.trainable()}
+
+
+def _is_finite(image: torch.Tensor) -> bool:
+    return bool(torch.stack(image.aminmax()).isfinite().all())  # NaN is an extreme too; of each pixel it takes memory
 
 
 def computing_in(precision: Precision, device: torch.device) -> torch.autocast:

@@ -87,7 +87,10 @@ def test_batch_statistics_begin_as_those_of_the_first_batches():
     assert not matcher.norm.training
 
 
-@pytest.mark.parametrize("bad", [torch.rand(1, 8, 8), torch.rand(8, 8), torch.full((3, 8, 8), float("nan"))])
+BLEMISHED = image(2, (8, 8)).index_put((torch.tensor(1), torch.tensor(4), torch.tensor(5)), torch.tensor(torch.nan))
+
+
+@pytest.mark.parametrize("bad", [torch.rand(1, 8, 8), torch.rand(8, 8), BLEMISHED, BLEMISHED.nan_to_num(-torch.inf)])
 def test_what_is_no_image_is_refused(bad):
     with pytest.raises(DataError, match="an image of shape"):
         Brightest().match(bad, image(0, (8, 8)))
