@@ -111,7 +111,6 @@ class LoadedMatcher:
             long_side: the size to match at, instead of the model's own.
 
         Raises:
-            ConfigError: if one of these numbers is not positive.
             DataError: if a picture cannot be read or has another shape.
             ConfigError: if a number is below 1.
         """
@@ -127,13 +126,9 @@ class LoadedMatcher:
         """Return the matches of pairs of pictures of any sizes, computed together: as ``match``, but for rounding.
 
         Raises:
-            ConfigError: as ``match``.
             DataError: as ``match``.
             ConfigError: as ``match``.
         """
-        for name, value in (("max_keypoints", max_keypoints), ("long_side", long_side)):
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, or None for the model's own, not {value}")
         tensors = [(as_tensor(image0), as_tensor(image1)) for image0, image1 in pairs]
         return self.matcher.match_batch(tensors, max_keypoints=max_keypoints, long_side=long_side)
 

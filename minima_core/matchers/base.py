@@ -185,7 +185,7 @@ class Matcher(nn.Module, ABC):
         """
         for name, number in (("max_keypoints", max_keypoints), ("long_side", long_side)):
             if number is not None and number < 1:
-                raise ConfigError(f"{name} must be at least 1, not {number}")
+                raise ConfigError(f"{name} must be at least 1, or None for the model's own, not {number}")
         if image.ndim != 3 or image.shape[0] != 3 or not image.numel() or not _is_finite(image):
             raise DataError(
                 f"an image of shape (3, H, W) with pixels, all of them finite, expected, not {tuple(image.shape)}"
