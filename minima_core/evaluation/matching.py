@@ -120,7 +120,7 @@ def match_benchmark(
     started = time.monotonic()
     worker = _Worker(matcher, prepared, protocol.matching)
     todo = [i for i in range(len(batches)) if i not in done]
-    with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
+    with _one_thread_each(), _whole_float32(), ThreadPoolExecutor(workers) as pool:
         for i in track(todo, f"match {manifest.benchmark} (parts of {PART})", total=len(batches), done=len(done)):
             found = list(pool.map(worker, batches[i]))
             done[i] = collect(origin, [truth.name for truth in batches[i]], found)
@@ -199,6 +199,17 @@ def resize_upstream(image: np.ndarray, long_side: int) -> tuple[torch.Tensor, Sc
     new_w, new_h = (max(round(side * factor) // 8, 1) * 8 for side in (w, h))
     small = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
     return to_tensor(small), (w / new_w, h / new_h)
+
+
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Let convolutions on a GPU keep all 23 bits of their float32; by default cuDNN rounds what they take to 10."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @contextmanager

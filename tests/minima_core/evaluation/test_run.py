@@ -218,6 +218,18 @@ def test_matches_come_back_to_original_pixels_under_the_published_protocol(bench
     assert found.mkpts0.tolist() == [[48, 32]] and found.mkpts1.tolist() == [[96, 64]]
 
 
+def test_matching_is_in_whole_float32_and_leaves_what_was_set(benchmark_folder, tmp_path):
+    class Watched(Oracle):
+        def match(self, image0, image1, **_):
+            seen.add((torch.backends.cudnn.allow_tf32, torch.get_num_threads()))
+            return Matches.empty()
+
+    seen: set[tuple[bool, int]] = set()
+    before = torch.backends.cudnn.allow_tf32
+    run(Watched(), benchmark_folder, tmp_path / "out")
+    assert seen == {(False, 1)} and torch.backends.cudnn.allow_tf32 is before is True
+
+
 def test_the_published_protocol_reads_files_gray_for_gray_networks(benchmark_folder, tmp_path):
     class Gray(Oracle):
         reads_gray = True
