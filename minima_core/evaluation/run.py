@@ -90,9 +90,6 @@ def prepared_root(benchmark: str, root: Path, protocol: str, subset: str = "") -
         own = {name: settings[name] for name in plugin.Params.model_fields}
         found = create_benchmark(benchmark, own, protocol)
         if reason := found.absent():  # asked here, because the graph would be told that the benchmark is skipped
-            what = reason.partition(", then ")[0].partition(" or change benchmark.")[
-                0
-            ]  # without what the graph does next
-            raise DataError(f"{what} or give another --root")
+            raise DataError(f"{reason} or give another --root")
         found.prepare(folder, scratch=folder / "scratch")
         yield folder

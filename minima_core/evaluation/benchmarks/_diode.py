@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from minima_core.errors import DataError, redo
+from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks._aligned import Source, both_orders
 from minima_core.evaluation.benchmarks._files import read_lines
 from minima_core.evaluation.benchmarks._part import ScenePart
@@ -37,12 +37,11 @@ class Diode(Benchmark):
     def absent(self) -> str:
         """Say what is missing."""
         root = self.params.root
-        again = f"--out {root}`, then {redo(f'fetch_benchmark@diode_{self.kind}')}"
         if not (root / OUTDOOR).is_dir():
-            return f"no {OUTDOOR} in {root}; `minima download diode_val {again}"
+            return f"no {OUTDOOR} in {root}; `minima download diode_val --out {root}`"
         measured = (root / OUTDOOR).rglob(f"*_{self.kind}.npy")
         if not (root / f"{OUTDOOR}_{self.kind}").is_dir() and next(measured, None) is None:
-            return f"no *_{self.kind}.npy in {root / OUTDOOR}; `minima download {self.source} {again}"
+            return f"no *_{self.kind}.npy in {root / OUTDOOR}; `minima download {self.source} --out {root}`"
         return ""
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - written to folder

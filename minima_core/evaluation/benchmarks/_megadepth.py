@@ -32,12 +32,12 @@ def image_root(root: Path) -> Path:
     return next((base for base in places if (base / IMAGES).is_dir()), root)
 
 
-def absent(where: Where, again: str) -> str:
+def absent(where: Where) -> str:
     """Say what is missing, with the remedy; "" where nothing is."""
     if not (image_root(where.root) / IMAGES).is_dir():
-        return f"no {IMAGES} in {where.root}; bring the images of scenes 0015 and 0022 there, then {again}"
+        return f"no {IMAGES} in {where.root}; bring the images of scenes 0015 and 0022 there"
     if not any((where.index / f"{part}.npz").is_file() for part in PARTS):
-        return f"no {PARTS[0]}.npz in {where.index}; bring LoFTR's assets/megadepth_test_1500_scene_info, then {again}"
+        return f"no {PARTS[0]}.npz in {where.index}; bring LoFTR's assets/megadepth_test_1500_scene_info"
     return ""
 
 

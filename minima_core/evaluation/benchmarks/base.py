@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from minima_core.config import checked, digest
-from minima_core.errors import ConfigError, DataError
+from minima_core.errors import ConfigError, DataError, redo
 from minima_core.evaluation.benchmarks._part import Part
 from minima_core.io.images import read_image, to_tensor
 from minima_core.manifest import BenchmarkManifest, Record, file_sha256
@@ -221,6 +221,7 @@ class Benchmark(ABC):
         name = type(self).__module__.rpartition(".")[2]
         reason = self.absent()
         if reason:
+            reason += f", or change benchmark.{name} in params.yaml; then {redo(f'fetch_benchmark@{name}')}"
             logger.warning("%s is skipped: %s", name, reason)
             pairs = PairList(task=self.task, protocol="", headline=[], groups={}, pairs=[])
             manifest = BenchmarkManifest(benchmark=name, licence=self.licence, pairs=0, skipped=reason)
@@ -243,7 +244,7 @@ class Benchmark(ABC):
         return str(self.params.name())
 
     def absent(self) -> str:
-        """Say why there is nothing to prepare, with the remedy; "" where there is."""
+        """Say what is missing and what brings it to where it is looked for; "" where nothing is."""
         return ""
 
     @staticmethod

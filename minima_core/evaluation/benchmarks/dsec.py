@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import ClassVar
 
-from minima_core.errors import DataError, redo
+from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks._aligned import Source, both_orders
 from minima_core.evaluation.benchmarks._files import read_lines
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, Task
@@ -34,10 +34,7 @@ class Dsec(Benchmark):
         """Say what is missing."""
         if any((self.params.root / name).is_file() for name in LISTS):
             return ""
-        again = redo("fetch_benchmark@dsec")
-        return (
-            f"no {LISTS[0]} in {self.params.root}; `minima download dsec_subset --out {self.params.root}`, then {again}"
-        )
+        return f"no {LISTS[0]} in {self.params.root}; `minima download dsec_subset --out {self.params.root}`"
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - written to folder
         root = self.params.root

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from minima_core.errors import redo
 from minima_core.evaluation.benchmarks import _megadepth
 from minima_core.evaluation.benchmarks._posed import truths
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, PairTruth, Task
@@ -23,7 +22,7 @@ class MegaDepth1500(Benchmark):
 
     def absent(self) -> str:
         """Say what is missing."""
-        return _megadepth.absent(self.params, redo("fetch_benchmark@megadepth_1500"))
+        return _megadepth.absent(self.params)
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - nothing to write
         p = self.params

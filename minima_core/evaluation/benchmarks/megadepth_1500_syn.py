@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from minima_core.errors import DataError, redo
+from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks import _megadepth
 from minima_core.evaluation.benchmarks._posed import PosedPair, truths
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, PairTruth, Task
@@ -31,12 +31,11 @@ class MegaDepth1500Syn(Benchmark):
 
     def absent(self) -> str:
         """Say what is missing."""
-        again = redo("fetch_benchmark@megadepth_1500_syn")
-        if reason := _megadepth.absent(self.params, again):
+        if reason := _megadepth.absent(self.params):
             return reason
         wanted = [self.params.synthetic / name / _megadepth.IMAGES for name in self.params.modalities]
         if missing := [str(path) for path in wanted if not path.is_dir()]:
-            return f"no {missing[0]}; bring MegaDepth-1500-syn there or shorten modalities, then {again}"
+            return f"no {missing[0]}; bring MegaDepth-1500-syn there or shorten modalities"
         return ""
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - nothing to write

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from minima_core.errors import DataError, redo
+from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks._files import read_lines
 from minima_core.evaluation.benchmarks._part import ScenePart
 from minima_core.evaluation.benchmarks._posed import PosedPair, read_index, relative_pose, truths
@@ -36,9 +36,8 @@ class MetuVistir(Benchmark):
         """Say what is missing."""
         if any((self.params.root / INDEX).glob("*.npz")):
             return ""
-        again = redo("fetch_benchmark@metu_vistir")
         root = self.params.root
-        return f"no {INDEX}/*.npz in {root}; `minima download metu_vistir --out {root}`, then {again}"
+        return f"no {INDEX}/*.npz in {root}; `minima download metu_vistir --out {root}`"
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - nothing to write
         p, root = self.params, self.params.root

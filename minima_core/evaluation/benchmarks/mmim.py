@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from minima_core.errors import DataError, redo
+from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, PairTruth, Task, as_matrix
 from minima_core.geometry.homography import warp_homography
 from minima_core.io.images import read_image
@@ -64,11 +64,7 @@ class Mmim(Benchmark):
         """Say what is missing where there is no category with a list."""
         if any(True for _ in categories(self.root)):
             return ""
-        name = type(self).__module__.rpartition(".")[2]
-        return (
-            f"no {LIST} of a category in {self.root}; put Multimodal_Image_Matching_Datasets there or change "
-            f"benchmark.{name}.root, then {redo(f'fetch_benchmark@{name}')}"
-        )
+        return f"no {LIST} of a category in {self.root}; put Multimodal_Image_Matching_Datasets there"
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:  # noqa: ARG002 - nothing to write
         found = list(categories(self.root))

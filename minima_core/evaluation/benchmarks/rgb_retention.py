@@ -11,7 +11,6 @@ from pydantic import Field
 from minima_core.config import digest
 from minima_core.data.datasets._frames import WANTED, find_sequences
 from minima_core.data.datasets.rgbd import Rgbd
-from minima_core.errors import redo
 from minima_core.evaluation.benchmarks._posed import PosedPair, relative_pose, truths
 from minima_core.evaluation.benchmarks.base import Benchmark, PairList, Task
 from minima_core.io.atomic import atomic_path
@@ -37,8 +36,7 @@ class RgbRetention(Benchmark):
         """Say what is missing."""
         if find_sequences(self.params.root):
             return ""
-        again = redo("fetch_benchmark@rgb_retention")
-        return f"no {WANTED} in {self.params.root}; bring a sequence there, then {again}"
+        return f"no {WANTED} in {self.params.root}; bring a sequence there"
 
     def _prepare(self, folder: Path, scratch: Path, workers: int) -> PairList:
         p = self.params

@@ -77,7 +77,7 @@ def test_a_shift_leaves_black_where_nothing_was_seen():
 
 def test_absent_data_name_the_setting(tmp_path):
     skipped = prepare(tmp_path / "nowhere", tmp_path / "out").skipped
-    assert "benchmark.mmim_warped.root" in skipped and "fetch_benchmark@mmim_warped" in skipped
+    assert "change benchmark.mmim_warped in params.yaml" in skipped and "fetch_benchmark@mmim_warped" in skipped
 
 
 def put(root: Path, category: str, stem: str) -> None:
