@@ -40,7 +40,7 @@ class MatcherModel(PythonModel):
             A row a pair: ``mkpts0`` and ``mkpts1``, lists of (x, y) in original pixels, and ``scores``.
 
         Raises:
-            ConfigError: if ``max_keypoints`` is negative.
+            ConfigError: if ``max_keypoints`` is below 1.
             DataError: if a column is missing or an image cannot be read.
         """
         import pandas as pd
