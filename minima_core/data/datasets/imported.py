@@ -85,8 +85,7 @@ class Imported(Dataset):
     def scenes(self, root: Path, *, workers: int = 1) -> Iterator[Scene]:  # noqa: ARG002, pairs are known
         """Yield the scenes with the paths of the copies."""
         for scene in self._scenes():
-            moved = replace(scene, image=[_place(scene, path, "imgs") for path in scene.image])
-            moved = replace(moved, depth=[path and _place(scene, path, "depths") for path in scene.depth])
+            moved = _moved(scene)
             if missing := next((path for path in moved.image if not (root / path).is_file()), None):
                 raise DataError(f"no {root / missing}; run `dvc repro -f -s download`")
             yield moved
@@ -97,13 +96,20 @@ class Imported(Dataset):
                 yield read_scene(self._index, entry.name)
 
 
-def _place(scene: Scene, path: str, folder: str) -> str:
-    return f"{scene.name}/dense0/{folder}/{PurePosixPath(path).name}"
+def _moved(scene: Scene) -> Scene:
+    """Return a scene with the paths of the copies; a depth map has the name of its image, which no other has."""
+    folder, images = f"{scene.name}/dense0", [PurePosixPath(path) for path in scene.image]
+    depth = [
+        path and f"{folder}/depths/{image.stem}{PurePosixPath(path).suffix}"
+        for image, path in zip(images, scene.depth, strict=True)
+    ]
+    return replace(scene, image=[f"{folder}/imgs/{image.name}" for image in images], depth=depth)
 
 
 def _copies(scene: Scene, raw: Path, root: Path) -> Iterator[tuple[Path, Path]]:
-    for kind, paths in (("imgs", scene.image), ("depths", scene.depth)):
-        yield from ((raw / path, root / _place(scene, path, kind)) for path in paths if path)
+    moved = _moved(scene)
+    files = zip([*scene.image, *scene.depth], [*moved.image, *moved.depth], strict=True)
+    yield from ((raw / path, root / copy) for path, copy in files if path)
 
 
 def _copy(job: tuple[Path, Path]) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from legacy_forms import write_files, write_loftr
+from legacy_forms import H, W, records, write_files, write_loftr
 from test_rgbd import make
 
 from minima_core.data.datasets.imported import Imported
 from minima_core.data.importing import build_index
 from minima_core.data.index import read_scene
 from minima_core.errors import DataError
-from minima_core.io.images import read_image
+from minima_core.io.depth import read_depth, write_depth
+from minima_core.io.images import read_image, write_image
 from minima_core.manifest import SceneManifest
 
 
@@ -41,6 +43,23 @@ def test_scenes_for_training_are_copied_and_stay_the_same(tmp_path, index):
     assert scenes[0].image_id(0) == before.image_id(0)
     assert (scenes[0].pairs == before.pairs).all() and (scenes[0].T_w2c == before.T_w2c).all()
     assert read_image(tmp_path / "raw" / scenes[0].image[0]).shape == (32, 48, 3)
+
+
+def test_depth_maps_of_one_name_stay_apart(tmp_path):
+    for scene in ("0001", "0002"):
+        found = {key: values[[1, 3]] for key, values in records(scene).items()}
+        found["image_paths"][:] = [f"{scene}/{side}_7.jpg" for side in ("left", "right")]
+        found["depth_paths"][:] = [f"{scene}/{side}/7.h5" for side in ("left", "right")]
+        for k in range(2):
+            write_image(tmp_path / "data" / found["image_paths"][k], np.zeros((H, W, 3), np.uint8))
+            write_depth(tmp_path / "data" / found["depth_paths"][k], np.full((H, W), 3 + k, np.float32))
+        (tmp_path / "data/index").mkdir(exist_ok=True)
+        np.save(tmp_path / f"data/index/{scene}.npy", {**found, "pairs": [[0, 1]], "overlaps": [0.5]})
+    build_index("roma", tmp_path / "data/index", tmp_path / "index")
+    data = dataset(tmp_path / "index")
+    data.prepare(tmp_path / "raw")
+    for moved in data.scenes(tmp_path / "raw"):
+        assert [read_depth(tmp_path / "raw" / path)[0, 0] for path in moved.depth] == [3, 4]
 
 
 def test_the_raw_folder_says_what_form_the_index_was_made_from(tmp_path, index):
