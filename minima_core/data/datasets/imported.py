@@ -1,7 +1,7 @@
 """An index that ``minima index build`` made of somebody else's pairs, brought into the graph.
 
-Its scenes for training and validation are copied, so that nothing that follows depends on where they lay. The scenes
-of its split test are not: nothing in the graph reads them.
+Its scenes for training and validation are copied, records and files, so that nothing that follows depends on where
+they lay, and follows when they change. The scenes of its split test are not: nothing in the graph reads them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import cast
 
 from minima_core.config import Section
 from minima_core.data.datasets.base import Dataset
-from minima_core.data.index import Scene, read_scene
+from minima_core.data.index import Scene, read_scene, write_scene
 from minima_core.errors import DataError
 from minima_core.io.atomic import atomic_path
-from minima_core.manifest import Relation, SceneManifest
+from minima_core.manifest import Relation, SceneEntry, SceneManifest
 from minima_core.parallel import map_jobs
 
 
@@ -71,7 +71,7 @@ class Imported(Dataset):
         return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
     def prepare(self, root: Path, *, workers: int = 1) -> None:
-        """Copy the images and depth maps under ``root``, and the manifest, which says what form they came from.
+        """Copy images, depth maps and records under ``root``, and the manifest, which says what form they came from.
 
         Raises:
             DataError: if one is missing, or there is nothing to train on.
@@ -80,20 +80,25 @@ class Imported(Dataset):
         if not jobs:
             raise DataError(f"{self._index} has no scene for training or validation, only for test; import other data")
         map_jobs(_copy, jobs, workers=workers, what="copying images")
+        for scene in self._scenes():
+            write_scene(root, _moved(scene))
         self._manifest.model_copy(update={"raw": ""}).save(root)  # equal data give equal bytes wherever they lay
 
     def scenes(self, root: Path, *, workers: int = 1) -> Iterator[Scene]:  # noqa: ARG002, pairs are known
         """Yield the scenes with the paths of the copies."""
-        for scene in self._scenes():
-            moved = _moved(scene)
-            if missing := next((path for path in moved.image if not (root / path).is_file()), None):
+        for entry in _used(SceneManifest.load(root)):
+            scene = read_scene(root, entry.name)
+            if missing := next((path for path in scene.image if not (root / path).is_file()), None):
                 raise DataError(f"no {root / missing}; run `dvc repro -f -s download`")
-            yield moved
+            yield scene
 
     def _scenes(self) -> Iterator[Scene]:
-        for entry in self._manifest.scenes:
-            if entry.split != "test":
-                yield read_scene(self._index, entry.name)
+        for entry in _used(self._manifest):
+            yield read_scene(self._index, entry.name)
+
+
+def _used(manifest: SceneManifest) -> list[SceneEntry]:
+    return [entry for entry in manifest.scenes if entry.split != "test"]
 
 
 def _moved(scene: Scene) -> Scene:

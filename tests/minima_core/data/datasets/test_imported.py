@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from legacy_forms import H, W, records, write_files, write_loftr
+from legacy_forms import OVERLAP, PAIRS, SCENES, H, W, records, write_files, write_loftr, write_roma
 from test_rgbd import make
 
 from minima_core.data.datasets.imported import Imported
@@ -16,7 +16,7 @@ from minima_core.data.index import read_scene
 from minima_core.errors import DataError
 from minima_core.io.depth import read_depth, write_depth
 from minima_core.io.images import read_image, write_image
-from minima_core.manifest import SceneManifest
+from minima_core.manifest import SceneManifest, folder_digest
 
 
 @pytest.fixture
@@ -60,6 +60,21 @@ def test_depth_maps_of_one_name_stay_apart(tmp_path):
     data.prepare(tmp_path / "raw")
     for moved in data.scenes(tmp_path / "raw"):
         assert [read_depth(tmp_path / "raw" / path)[0, 0] for path in moved.depth] == [3, 4]
+
+
+def test_a_camera_that_changed_changes_the_raw_folder_which_the_scenes_come_from(tmp_path):
+    write_files(tmp_path / "data")
+    write_roma(tmp_path / "data/index")
+    for name, focal in (("before", 60.0), ("after", 90.0)):
+        for scene in SCENES:
+            found = records(scene)
+            found["intrinsics"][1][0, 0] = focal
+            np.save(tmp_path / f"data/index/{scene}.npy", {**found, "pairs": PAIRS, "overlaps": OVERLAP})
+        build_index("roma", tmp_path / "data/index", tmp_path / "index")
+        dataset(tmp_path / "index").prepare(tmp_path / name)
+    assert folder_digest(tmp_path / "before") != folder_digest(tmp_path / "after")  # or DVC makes no other index
+    for name, focal in (("before", 60.0), ("after", 90.0)):
+        assert [scene.K[0, 0, 0] for scene in dataset(tmp_path / "index").scenes(tmp_path / name)] == [focal] * 2
 
 
 def test_the_raw_folder_says_what_form_the_index_was_made_from(tmp_path, index):
