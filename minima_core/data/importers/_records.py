@@ -159,16 +159,17 @@ class Legacy(Importer):
     @cached_property
     def root(self) -> Path | None:
         """The folder that the image paths start from; None where only the index is there."""
-        records = self.read(next(iter(self.files().values()))[0])
-        sample = [(i, d) for i, d in zip(records.image, records.depth, strict=True) if i is not None]
-        places = [self.images] if self.images else [(self.home or self.source) / below for below in BELOW]
-        for place in places:
-            tree = Tree(place)
-            if any(self._image(tree, image, depth) for image, depth in sample):
-                return place.resolve()
+        trees = [Tree(self.images)] if self.images else [Tree((self.home or self.source) / below) for below in BELOW]
+        example = ""
+        for path, *_ in self.files().values():  # of a subset of the images the first scenes may have none
+            records = self.read(path)
+            sample = [(i, d) for i, d in zip(records.image, records.depth, strict=True) if i is not None]
+            example = example or next((image for image, _ in sample), "")
+            for tree in trees:
+                if any(self._image(tree, image, depth) for image, depth in sample):
+                    return tree.root.resolve()
         if self.images:
-            first = sample[0][0] if sample else "image"
-            raise DataError(f"{self.images} holds none of the images of {self.source}, for example no {first}")
+            raise DataError(f"{self.images} holds none of the images of {self.source}, for example no {example}")
         return None
 
     @cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,16 @@ def test_missing_files_are_counted_and_their_pairs_go(tmp_path):
     assert found["pair with an image that is left out"] == 3 + 4
     assert found["scene without a usable pair"] == 1
     assert (report.scenes, report.pairs) == (2, 1 + 4)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_images_of_a_few_scenes_are_found_though_the_first_has_none(tmp_path, named):
+    write_files(tmp_path)
+    write_roma(tmp_path / "index")
+    shutil.rmtree(tmp_path / "Undistorted_SfM/0001")
+    report = build_index("roma", tmp_path / "index", tmp_path / "out", images=tmp_path if named else None)
+    assert (Path(report.raw), report.scenes) == (tmp_path, 2)
+    assert reasons(report)["image that is not there"] == 3
 
 
 def test_settings_choose_pairs(tmp_path):
