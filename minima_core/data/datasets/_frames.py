@@ -25,7 +25,7 @@ from minima_core.errors import DataError
 from minima_core.geometry.pose import orthonormality_error
 from minima_core.io.atomic import write_bytes
 from minima_core.io.depth import write_depth
-from minima_core.io.images import encode_jpeg, read_image
+from minima_core.io.images import encode_jpeg, exif_orientation, read_image
 from minima_core.io.paths import inside
 
 INTRINSICS = "camera-intrinsics.txt"
@@ -278,6 +278,11 @@ def bring(job: tuple[Sequence, Frame, Path, str]) -> None:
     if depth is None or depth.dtype != np.uint16 or depth.ndim != 2:
         raise DataError(f"{frame.depth} is no 16-bit gray PNG; replace it or remove the three files of {frame.stem}")
     size = (depth.shape[1], depth.shape[0])
+    if exif_orientation(frame.colour) != 1:
+        raise DataError(
+            f"the EXIF of {frame.colour} turns it, which depth and camera do not know; drop that with `exiftool "
+            "-Orientation=`"
+        )
     image = read_image(frame.colour)
     given = (image.shape[1], image.shape[0])
     if given != size and not sequence.resize:

@@ -35,7 +35,7 @@ from minima_core.errors import ConfigError, DataError
 from minima_core.geometry.coords import from_corner_origin
 from minima_core.io.atomic import write_bytes
 from minima_core.io.depth import read_depth, write_depth
-from minima_core.io.images import encode_jpeg, image_size, read_image
+from minima_core.io.images import encode_jpeg, exif_orientation, image_size, read_image
 from minima_core.io.pickled import npy_bytes
 from minima_core.manifest import Split
 from minima_core.parallel import map_jobs
@@ -49,6 +49,7 @@ DISTORTION = {  # camera models, and where OpenCV's k1 k2 p1 p2 ... begin among 
     "OPENCV": 4,
     "FULL_OPENCV": 4,
 }
+TURNED = "image that its EXIF turns, which COLMAP does not do (`exiftool -Orientation= FILE` drops that)"
 logger = logging.getLogger(__name__)
 
 
@@ -175,6 +176,9 @@ class Colmap(Importer):
             depth = _depth_file(place.depths, path)
             if not file.is_file() or depth is None:
                 skipped.add("image that is not there" if depth else "image without a depth map", [image.name])
+                continue
+            if exif_orientation(inside(place.images, file)) != 1:
+                skipped.add(TURNED, [image.name])
                 continue
             camera = model.cameras[image.camera_id]
             if image_size(inside(place.images, file)) != (camera.width, camera.height):

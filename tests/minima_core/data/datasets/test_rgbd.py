@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from minima_core.data.datasets._frames import read_pose
 from minima_core.data.datasets.rgbd import Rgbd
@@ -97,6 +98,13 @@ def nan(path: Path) -> None:
     path.write_text(path.read_text().replace("1.000000000000000000e+00", "nan", 1))
 
 
+def turn(path: Path) -> None:
+    with Image.open(path) as image:
+        exif = image.getexif()
+        exif[ExifTags.Base.Orientation] = 3
+        image.save(path, exif=exif)
+
+
 FAULTS = {
     "missing depth": (lambda f: (f / "frame-000003.depth.png").unlink(), "no .*frame-000003.depth.png"),
     "missing pose": (lambda f: (f / "frame-000003.pose.txt").unlink(), "no .*frame-000003.pose.txt"),
@@ -130,6 +138,7 @@ FAULTS = {
         lambda f: (f / "frame-000003.color.jpg").write_bytes((f / "frame-000003.color.jpg").read_bytes()[:900]),
         "cannot read .*frame-000003.color.jpg",
     ),
+    "turned by EXIF": (lambda f: turn(f / "frame-000003.color.jpg"), "EXIF of .*frame-000003.color.jpg turns it"),
     "no intrinsics": (lambda f: (f / "camera-intrinsics.txt").unlink(), "no .*camera-intrinsics.txt"),
     "2 x 3 intrinsics": (
         lambda f: (f / "camera-intrinsics.txt").write_text("1 0 0\n0 1 0\n"),

@@ -8,7 +8,9 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
+from minima_core.data.importers.colmap import TURNED
 from minima_core.data.importing import build_index
 from minima_core.data.index import read_scene
 from minima_core.data.pairs import PairSource
@@ -121,6 +123,17 @@ def test_what_is_missing_is_counted(tmp_path):
         "image without a depth map": ["04.jpg"],
         "image of another size than its camera": ["05.jpg"],
     }
+
+
+@pytest.mark.parametrize("turn", [3, 6])
+def test_images_that_their_exif_turns_are_left_out_for_the_model_is_of_them_as_stored(tmp_path, turn):
+    write_project(tmp_path / "castle", model="SIMPLE_RADIAL", params=(60, W / 2, H / 2, 0.01))
+    with Image.open(tmp_path / "castle/images/03.jpg") as image:
+        exif = image.getexif()
+        exif[ExifTags.Base.Orientation] = turn
+        image.save(tmp_path / "castle/images/03.jpg", exif=exif)
+    report = build_index("colmap", tmp_path / "castle", tmp_path / "out", settings={"overlap": [0.1, 1]})
+    assert skipped(report) == {TURNED: ["03.jpg"]}
 
 
 def skipped(report) -> dict[str, list[str]]:
