@@ -279,7 +279,7 @@ def _bring(job: tuple[_View, Path, str, float]) -> None:
     image = read_image(view.image)
     depth = _read_depth(view.depth, units)
     if depth.shape != (view.size[1], view.size[0]):  # stereo works on smaller images where it was told to
-        depth = cv2.resize(depth, view.size, interpolation=cv2.INTER_NEAREST)
+        depth = cv2.resize(depth, view.size, interpolation=cv2.INTER_NEAREST_EXACT)  # the other is half a pixel off
     if any(view.distortion):
         K = view.camera.K
         maps = cv2.initUndistortRectifyMap(K, np.array(view.distortion), np.eye(3), K, view.size, cv2.CV_32FC1)

@@ -104,6 +104,18 @@ def test_distortion_is_taken_out_of_image_and_depth(tmp_path):
     assert abs(float((255 - row)[2:20] @ np.arange(2, 20) / (255 - row)[2:20].sum()) - where[0]) < 0.6
 
 
+def test_a_smaller_depth_map_lies_on_its_image(tmp_path):
+    write_project(tmp_path / "castle")
+    w, h = 43, 32
+    columns = np.tile(np.arange(1, w + 1, dtype="<f4"), (h, 1))
+    for path in (tmp_path / "castle/stereo/depth_maps").iterdir():
+        path.write_bytes(f"{w}&{h}&1&".encode() + columns.tobytes())
+    build_index("colmap", tmp_path / "castle", tmp_path / "out", settings={"overlap": [0.0, 1.0]})
+    depth = read_depth(next((tmp_path / "out/raw").rglob("*.h5")))
+    nearest = ((np.arange(W) + 0.5) * w / W).astype(int) + 1
+    assert depth[0].tolist() == nearest.tolist()
+
+
 def test_several_models_are_scenes_of_one_split_each(tmp_path):
     for name in ("0001", "0002", "0015"):
         write_project(tmp_path / "sfm" / name)
