@@ -93,7 +93,12 @@ def build(source: PairSource, folder: Path, extract: Extract, *, key: str, worke
     def write(scene: Scene, modality: str, found: Iterator[ImageFeatures]) -> None:
         _write(parts[scene.name, modality], list(found))
 
-    missing = [(scene, kind) for scene in source.scenes for kind in kinds if not _is_whole(parts[scene.name, kind])]
+    missing = [
+        (scene, kind)
+        for scene in source.scenes
+        for kind in kinds
+        if source.offers(scene, kind) and not _is_whole(parts[scene.name, kind])
+    ]
     make_parts(missing, make, write, workers=workers, what=f"features of {source.split} images")
     source.close()  # the parts hold what training reads
     return FeatureCache(parts)

@@ -57,7 +57,8 @@ class FittedImages:
             (scene, kind)
             for scene in source.scenes
             for kind in kinds
-            if (kind != GEOMETRY or any(scene.depth)) and not self._is_whole(scene, kind)
+            if (any(scene.depth) if kind == GEOMETRY else source.offers(scene, kind))
+            and not self._is_whole(scene, kind)
         ]
         make_parts(missing, self._make, self._write, workers=workers, what=f"{source.split} images of {side} pixels")
         source.close()  # the parts hold what training reads

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from plane_world import SETTINGS, save_parent, training_settings
+from plane_world import SETTINGS, random_matcher, save_parent, training_settings
 from pydantic import ValidationError
 from small_album import PHOTOS
 
@@ -205,6 +205,15 @@ def test_a_batch_holds_pairs_of_both_kinds_each_with_its_own_truth(place, tmp_pa
     one = torch.eye(3).expand(len(batch), 3, 3)
     assert torch.equal((one == batch.K0).flatten(1).all(1), batch.planar)
     assert torch.equal((batch.H_0to1 == one).flatten(1).all(1), ~batch.planar)
+
+
+def test_nothing_is_kept_of_what_a_part_cannot_give(place, tmp_path):
+    ImagePairs(source(), side=96, fit="pad", cache=tmp_path / "images").close()
+    random_matcher().training_data(source(), max_keypoints=64, cache=tmp_path / "features", workers=1).close()
+    for cache in ("images", "features"):
+        parts = [path.name.split(".")[:2] for path in (tmp_path / cache).rglob("*.*")]
+        assert {kind(scene) for scene, of in parts if of == "sketch"} == {"photos", "synthetic"}
+        assert {kind(scene) for scene, of in parts if of == "depth"} == {"synthetic"}
 
 
 def fine_tuned(matcher: str, parent: str, out: Path) -> tuple[Any, ModelCard]:
