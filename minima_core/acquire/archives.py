@@ -97,7 +97,7 @@ def unpack(archive: Path, folder: Path, place: Place = lambda path: path) -> lis
     building = _building(archive.name, folder)
     building.mkdir(parents=True, exist_ok=True)
     try:
-        _unpack(archive, folder, building, place)
+        parts = sorted(_unpack(archive, folder, building, place))
     except _Refused as error:
         shutil.rmtree(building)
         raise DataError(f"{archive} is refused: {error}; get it from another source") from None
@@ -114,10 +114,9 @@ def unpack(archive: Path, folder: Path, place: Place = lambda path: path) -> lis
             ) from None
         said = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{archive} cannot be read ({said}); remove it and fetch it again") from None
-    parts = sorted(path.name for path in building.iterdir())
     for part in parts:
         (building / part).replace(folder / part)
-    building.rmdir()
+    shutil.rmtree(building)  # with what an archive of the same name left there
     return parts
 
 
@@ -130,8 +129,10 @@ def _building(name: str, folder: Path) -> Path:
     return folder / f".{name}.unpacking"
 
 
-def _unpack(archive: Path, folder: Path, building: Path, place: Place) -> None:
+def _unpack(archive: Path, folder: Path, building: Path, place: Place) -> set[str]:
+    """Write an archive's members below ``building`` and return the parts that they are of."""
     packed, total = archive.stat().st_size, 0
+    parts: set[str] = set()
     there = {path.name for path in folder.iterdir()}
     room = shutil.disk_usage(folder).free + held(building)
     most = max(SUSPECT_BYTES, SUSPECT_RATIO * packed)
@@ -147,6 +148,8 @@ def _unpack(archive: Path, folder: Path, building: Path, place: Place) -> None:
             if total > room:
                 raise DataError(f"{archive} unpacks to more than the {decimal(room)} free in {folder}; free some space")
             _write(member, building / target)
+            parts.add(target.parts[0])
+    return parts
 
 
 def _write(member: _Member, path: Path) -> None:

@@ -262,6 +262,18 @@ def test_more_than_the_disk_holds_is_refused(tmp_path, monkeypatch):
         unpack(tar(tmp_path / "a.tar.gz", FILES), tmp_path / "out", scene)
 
 
+def test_what_an_archive_of_the_same_name_could_not_finish_is_not_taken_for_whole(tmp_path, monkeypatch):
+    for name, files in (("0001", FILES), ("0003", {"pre/fix/0003/dense0/imgs/c.jpg": b"c"})):
+        (tmp_path / name).mkdir()
+        tar(tmp_path / name / "data.tar.gz", files)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(9000, 3500, 5500))
+    with pytest.raises(DataError, match="free some space"):
+        unpack(tmp_path / "0001/data.tar.gz", tmp_path / "out", scene)
+    assert unpack(tmp_path / "0003/data.tar.gz", tmp_path / "out", scene) == ["0003"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["0003"]
+
+
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize(
     "damage", [lambda b: b[:-2000], lambda b: b[:2000] + b"!!!!" + b[2004:], lambda b: b"no archive"]
