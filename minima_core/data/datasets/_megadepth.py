@@ -74,23 +74,23 @@ def _bring(where: str, root: Path, missing: Sequence[str]) -> None:
     if path is not None and path.is_dir():
         _copy(path, root, missing)
         return
-    addresses = {scene: where.replace("{scene}", scene) for scene in missing}
-    _require_space(root, addresses)
+    remotes = {scene: _remote(where, scene) for scene in missing}
+    _require_space(root, remotes)
     if "{scene}" not in where:
-        _unpack(where, root, missing)
+        _unpack(remotes[missing[0]], root, missing)
         return
     failures = []
-    for scene, url in addresses.items():
+    for scene, remote in remotes.items():
         try:
-            _unpack(url, root, [scene])
+            _unpack(remote, root, [scene])
         except DataError as error:
             failures.append(str(error))
     if failures:
         raise DataError(f"{len(failures)} of {len(missing)} scenes could not be had, the first: {failures[0]}")
 
 
-def _require_space(root: Path, addresses: Mapping[str, str]) -> None:
-    """Say how much disk scenes need, each at its address, before the first of them is brought.
+def _require_space(root: Path, remotes: Mapping[str, Remote]) -> None:
+    """Say how much disk scenes need, each with its archive, before the first of them is brought.
 
     Nobody says how large a scene is: each counts as its share of all. Archives of one scene go one after the other, and
     those that should be on this machine and are not need nothing.
@@ -98,29 +98,31 @@ def _require_space(root: Path, addresses: Mapping[str, str]) -> None:
     Raises:
         DataError: if it is not there.
     """
-    addresses = {scene: url for scene, url in addresses.items() if (p := local_path(url)) is None or p.is_file()}
-    if not addresses:
+    found = [one for one in remotes.values() if (p := local_path(one.urls[0])) is None or p.is_file()]
+    if not found:
         return
-    remotes = {url: _remote(url) for url in addresses.values()}
-    share = ARCHIVE.about * len(addresses) // (ALL_SCENES * len(remotes))
-    packed = [
-        to_come(remote, downloads(), ARCHIVE.about if url in ARCHIVE.urls else share) for url, remote in remotes.items()
-    ]
-    unpacked = ARCHIVE.unpacked * len(addresses) // ALL_SCENES
-    there = sum(begun(remote.name, root) for remote in remotes.values())
-    whole = ", with the archive of all of it," if remotes.keys() & set(ARCHIVE.urls) else ""
+    archives = list(dict.fromkeys(found))
+    official = [one for one in archives if one.urls[0] in ARCHIVE.urls]
+    share = ARCHIVE.about * len(found) // (ALL_SCENES * len(archives))
+    packed = [to_come(one, downloads(), ARCHIVE.about if one in official else share) for one in archives]
+    unpacked = ARCHIVE.unpacked * len(found) // ALL_SCENES
+    there = sum(begun(one.name, root) for one in archives)
+    whole = ", with the archive of all of it," if official else ""
     require_space(
         {root: max(0, unpacked - there), downloads(): max(packed)},
-        f"{len(addresses)} scenes of MegaDepth{whole}",
+        f"{len(found)} scenes of MegaDepth{whole}",
     )
 
 
-def _remote(url: str) -> Remote:
-    return Remote(PurePosixPath(unquote(urlsplit(url).path)).name, (url,))
+def _remote(where: str, scene: str) -> Remote:
+    """Return the archive of a scene, under a name that is no other scene's unless it is the archive of all."""
+    url = where.replace("{scene}", scene)
+    name = PurePosixPath(unquote(urlsplit(url).path)).name
+    return Remote(f"{scene}-{name}" if "{scene}" in where and scene not in name else name, (url,))
 
 
-def _unpack(url: str, root: Path, scenes: Sequence[str]) -> None:
-    archive = fetch(_remote(url), downloads())
+def _unpack(remote: Remote, root: Path, scenes: Sequence[str]) -> None:
+    archive = fetch(remote, downloads())
     unpack(archive, root, lambda path: _place(path, scenes))
     forget(archive)
 

@@ -107,6 +107,15 @@ def test_every_kind_of_source_gives_the_same(published):
     assert not any("0015" in path for path in found[0])
 
 
+def test_a_damaged_archive_does_not_stand_for_others_of_its_name(published):
+    archives = {scene: packed(published, scene, f"{scene}.tar.gz").read_bytes() for scene in ("0001", "0002")}
+    archives["0001"] = archives["0001"][:3000]
+    with serving(lambda h, _: h.file(archives[h.path.split("/")[1]])) as host:
+        url = host.url.replace("file.bin", "{scene}/data.tar.gz")
+        assert bring_scenes(published / "raw", ["0001", "0002"], [url]) == ["0001"]
+    assert len(list((published / "raw/0002/dense0/imgs").iterdir())) == 3
+
+
 def test_scenes_come_from_a_server_that_cuts_and_none_twice(published):
     content = packed(published, "0001", "0001.tar.gz").read_bytes()
     with serving(lambda h, n: h.file(content, send=len(content) // 2 if n == 1 else None)) as host:
