@@ -144,9 +144,14 @@ def epoch_items(source: PairSource, settings: PairSampling, *, seed: int, epoch:
 
     Raises:
         ConfigError: if the strategy asks for a modality that the source does not offer.
-        DataError: if no scene has a pair with enough overlap.
+        DataError: if no scene can give any of those modalities, or has a pair with enough overlap.
     """
     used = used_modalities(settings.modalities, source.names)
+    if used and not any(source.offers(scene, name) for scene in source.scenes for name in used):
+        raise DataError(
+            f"no {source.split} scene of {source.index} can give {' or '.join(used)}; name other modalities in "
+            "pairs.modalities in params.yaml"
+        )
     items = []
     for s, scene in enumerate(source.scenes):
         names = [name for name in used if source.offers(scene, name)]

@@ -175,6 +175,15 @@ def test_what_a_part_cannot_give_is_left_out_of_its_draws_alone(place):
     assert {kind(train.locate(i.pair)[0].name) for i in epoch_items(train, only, seed=0, epoch=0)} == {"synthetic"}
 
 
+def test_a_modality_that_no_scene_for_training_can_give_is_named(place, tmp_path):
+    manifest = ModalityManifest.load(Path("modalities/depth"))
+    none = {entry.name: 0 for entry in SceneManifest.load(Path("index")).split("train")}
+    manifest.model_copy(update={"scenes": manifest.scenes | none}).save(tmp_path / "depth")
+    train = PairSource(WHERE["index"], WHERE["raw"], tmp_path, split="train", names=["depth"])
+    with pytest.raises(DataError, match="no train scene of index can give depth"):
+        epoch_items(train, sampling(), seed=0, epoch=0)
+
+
 def test_an_image_that_is_missing_in_a_scene_that_has_others_counts(place, tmp_path):
     manifest = ModalityManifest.load(Path("modalities/depth"))
     of_world = next(name for name in manifest.scenes if kind(name) == "synthetic")
