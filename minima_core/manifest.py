@@ -134,8 +134,8 @@ class ModalityManifest(Record):
 
     def lacking(self) -> frozenset[str]:
         """Return the scenes that lack what the modality is made from: of none of their images it could be made."""
-        refused = {scene_of(image) for image in self.rejected}
-        return frozenset(scene for scene, made in self.scenes.items() if not made and scene not in refused)
+        failed, refused = ({scene_of(image) for image in images} for images in (self.failed, self.rejected))
+        return frozenset(scene for scene in failed - refused if self.scenes.get(scene) == 0)
 
 
 class Certificate(Record):

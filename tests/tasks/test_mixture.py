@@ -178,7 +178,8 @@ def test_what_a_part_cannot_give_is_left_out_of_its_draws_alone(place):
 def test_a_modality_that_no_scene_for_training_can_give_is_named(place, tmp_path):
     manifest = ModalityManifest.load(Path("modalities/depth"))
     none = {entry.name: 0 for entry in SceneManifest.load(Path("index")).split("train")}
-    manifest.model_copy(update={"scenes": manifest.scenes | none}).save(tmp_path / "depth")
+    failed = manifest.failed | {f"{scene}/000": "no depth" for scene in none}
+    manifest.model_copy(update={"scenes": manifest.scenes | none, "failed": failed}).save(tmp_path / "depth")
     train = PairSource(WHERE["index"], WHERE["raw"], tmp_path, split="train", names=["depth"])
     with pytest.raises(DataError, match="no train scene of index can give depth"):
         epoch_items(train, sampling(), seed=0, epoch=0)
@@ -191,6 +192,13 @@ def test_an_image_that_is_missing_in_a_scene_that_has_others_counts(place, tmp_p
     some = next(iter(sorted(manifest.lacking())))
     refused = manifest.model_copy(update={"rejected": {f"{some}/000": "blank"}})
     assert refused.lacking() == manifest.lacking() - {some}
+
+
+def test_a_scene_without_images_lacks_nothing(place):
+    manifest = ModalityManifest.load(Path("modalities/depth"))
+    more = manifest.model_copy(update={"scenes": {**manifest.scenes, "empty": 0}})
+    assert more.lacking() == manifest.lacking()
+    assert not manifest.model_copy(update={"status": "unavailable", "scenes": {}}).lacking()
 
 
 def test_an_emptied_folder_of_a_part_is_named(place, tmp_path):
