@@ -186,9 +186,9 @@ def evaluate(
 ) -> None:
     """Score a model on a benchmark.
 
-    ROOT is a folder that the stage fetch_benchmark prepared (data/benchmarks/NAME). For mmim, metu_vistir, diode_depth,
-    diode_normal and dsec it may also be the data themselves. --max-keypoints and --long-side are part of the protocol:
-    they change protocol_hash.
+    ROOT is a folder that the stage fetch_benchmark prepared (data/benchmarks/NAME). For own_pairs, mmim, metu_vistir,
+    diode_depth, diode_normal and dsec it may also be the data themselves. --max-keypoints and --long-side are part of
+    the protocol: they change protocol_hash.
     """
     _check_keypoints(max_keypoints)
     from minima_core.evaluation.protocol import get_protocol

@@ -601,5 +601,5 @@ def test_what_download_takes_for_whole_the_benchmark_finds(tmp_path, plugin, nam
 
 
 def test_every_plugin_that_reads_a_folder_is_tested_here():
-    others = {"mmim", "mmim_warped", "synthetic_six", "negatives"}
+    others = {"mmim", "mmim_warped", "own_pairs", "synthetic_six", "negatives"}
     assert set(BENCHMARKS.names()) == set(FOLDERS) | others
