@@ -12,7 +12,7 @@ __all__ = ["Matches", "load_matcher", "match"]
 
 
 def match(image0: Picture, image1: Picture, *, model: str = "minima-lightglue", device: str = "cpu") -> Matches:
-    """Return the matches of two pictures (files, uint8 arrays or float tensors) in their own pixels.
+    """Return the matches of two pictures (files, arrays or tensors) in their own pixels.
 
     Loads the model each time; for many pairs use ``load_matcher(model).match``.
     """

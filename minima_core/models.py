@@ -18,7 +18,7 @@ from minima_core import weights
 from minima_core.config import checked, unknown
 from minima_core.errors import ConfigError, DataError
 from minima_core.io.atomic import whole_folder
-from minima_core.io.images import read_image, to_tensor
+from minima_core.io.images import eight_bits, read_image, to_tensor
 from minima_core.io.weights import save_weights
 from minima_core.manifest import ModelCard, file_sha256
 from minima_core.matchers.base import MATCHERS, Matcher, Precision
@@ -105,7 +105,8 @@ class LoadedMatcher:
         """Return the matches of two pictures, in their own pixels.
 
         Args:
-            image0: a file, an (H, W, 3) or (H, W) array in RGB, or a (3, H, W) tensor; uint8, or floats in [0, 1].
+            image0: a file, an (H, W, 3) or (H, W) array in RGB, or a (3, H, W) tensor; uint8, or floats in [0, 1]; an
+                array may be uint16, and is scaled as a file of such values is.
             image1: likewise.
             max_keypoints: instead of the model's own.
             long_side: the size to match at, instead of the model's own.
@@ -144,17 +145,18 @@ def as_tensor(picture: Picture) -> torch.Tensor:
             return picture.float() / 255
         return _in_range(picture.float())
     if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 and not np.issubdtype(picture.dtype, np.floating):
-            raise DataError(f"an array of uint8, or of floats in [0, 1], expected, not {picture.dtype}")
+        if picture.dtype.type not in {np.uint8, np.uint16} and not np.issubdtype(picture.dtype, np.floating):
+            raise DataError(f"an array of uint8, uint16, or of floats in [0, 1], expected, not {picture.dtype}")
         if picture.size == 0:
             raise DataError(f"the array of shape {picture.shape} has no pixels; give a picture")
         if picture.ndim == 2:
             picture = np.repeat(picture[..., None], 3, axis=2)
         if picture.ndim != 3 or picture.shape[2] != 3:
             raise DataError(f"an RGB array of shape (H, W, 3) expected, not {picture.shape}")
-        if picture.dtype != np.uint8:
-            return _in_range(torch.from_numpy(picture).float().permute(2, 0, 1).contiguous())
-        return to_tensor(picture)
+        if picture.dtype.kind == "u":
+            return to_tensor(picture if picture.dtype == np.uint8 else eight_bits(picture))
+        values = np.require(picture, np.float32, ["C", "W"])  # whatever the order of bytes, rows and columns was
+        return _in_range(torch.from_numpy(values).permute(2, 0, 1).contiguous())
     if not isinstance(picture, str | os.PathLike):
         raise DataError(
             f"a path, an array or a tensor expected, not {type(picture).__name__}; an array of a picture of Pillow is "
@@ -205,7 +207,7 @@ def load_matcher(
         WeightsError: if published weights cannot be had.
     """
     if precision not in get_args(Precision):
-        raise ConfigError(unknown(precision, get_args(Precision), "the precisions"))
+        raise ConfigError(unknown(str(precision), get_args(Precision), "the precisions"))
     _check_device(device)
     loaded = _load(str(model), device)
     loaded.matcher.precision = precision

@@ -187,7 +187,7 @@ def _open_tiff(data: bytes, what: str) -> Image.Image:
     if values is None:
         raise _unread(tags, what)
     values = _known(values, tags)
-    return Image.fromarray(_scaled(values, *_interval(values)))
+    return Image.fromarray(eight_bits(values))
 
 
 def _bands(tags: ImageFileDirectory_v2) -> tuple[int, int]:
@@ -237,6 +237,11 @@ def _known(values: np.ndarray, tags: ImageFileDirectory_v2) -> np.ndarray:
     return np.where(missing, np.nan, values) if missing.any() else values
 
 
+def eight_bits(values: np.ndarray) -> np.ndarray:
+    """Return values of more than 8 bits, of any shape, as uint8 by the rule of ``read_image``."""
+    return _scaled(values, *_interval(values))
+
+
 def _interval(values: np.ndarray) -> tuple[float, float]:
     """Return what becomes 0 and 255, by the rule of ``read_image``."""
     known = values[np.isfinite(values)]
@@ -270,7 +275,7 @@ def _to_rgb(image: Image.Image, file: Path | bytes) -> np.ndarray:
         values = np.asarray(image)
         if isinstance(image, TiffImageFile):
             values = _known(values, image.tag_v2)
-        return np.repeat(_scaled(values, *_interval(values))[..., None], 3, axis=2)
+        return np.repeat(eight_bits(values)[..., None], 3, axis=2)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         rgba = image.convert("RGBA")
         paper = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
@@ -389,4 +394,5 @@ def to_tensor(image: np.ndarray) -> torch.Tensor:
     """Return (H, W, 3) uint8 as (3, H, W) float32 in [0, 1]."""
     import torch  # takes seconds, and synthesis needs none of it
 
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div_(255.0)
+    # torch warns of arrays that may not be written, as those of Pillow are
+    return torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1).float().div_(255.0)

@@ -254,6 +254,8 @@ def test_precision_and_compilation_are_those_asked_for(model, monkeypatch):
     assert compiled and all(options == {"dynamic": True} for options in compiled)
     with pytest.raises(ConfigError, match=r"'float61' is not in the precisions; did you mean 'float16'"):
         load_matcher(model, precision="float61")
+    with pytest.raises(ConfigError, match=r"'torch.float16' is not in the precisions; did you mean 'float16'"):
+        load_matcher(model, precision=torch.float16)
 
 
 def test_gray_array_is_repeated():
@@ -264,6 +266,23 @@ def test_gray_array_is_repeated():
 def test_wrong_arrays_are_refused(wrong):
     with pytest.raises(DataError, match="expected"):
         as_tensor(wrong)
+
+
+@pytest.mark.parametrize("counts", [(0, 65535), (7000, 9000)])
+def test_an_array_of_a_thermal_camera_is_the_picture_of_its_file(tmp_path, counts):
+    values = np.interp(texture(0)[..., 0], (0, 255), counts).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    for array in (values, values.astype(">u2")):
+        assert torch.equal(as_tensor(array), as_tensor(tmp_path / "a.tif"))
+
+
+def test_arrays_that_are_views_or_may_not_be_written_are_taken_as_they_are():
+    image = texture(0)
+    frozen = np.asarray(Image.fromarray(image))
+    assert not frozen.flags.writeable  # and warnings are errors here
+    assert torch.equal(as_tensor(frozen), as_tensor(image))
+    for picture in (image, image / np.float32(255), (image / 255).astype(">f8")):
+        assert torch.equal(as_tensor(picture[:, ::-1]), as_tensor(image).flip(2))
 
 
 def test_floats_in_the_unit_range_are_the_same_picture():
