@@ -148,7 +148,7 @@ def synthesise(
     """Make a modality's image of each RGB image, pixel by pixel in place."""
     if not input.exists():
         raise DataError(f"no {input}; give an image or a folder of images")
-    if out.exists() and not out.is_dir():
+    if not out.is_dir() and (out.exists() or out.suffix.lower() in PICTURE):
         raise ConfigError(f"--out {out} is a file; give a folder")
     folder = input if input.is_dir() else input.parent
     if out.resolve() == folder.resolve():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -135,7 +136,8 @@ def _problem(problem: ErrorDetails, values: Any, where: str) -> str:
         return f"{'.'.join([where, *path])}: '{loc[-1]}' is missing"
     path, _, _ = _follow(loc, values)
     got = "" if isinstance(value, dict) else f" (got {value!r})"  # a whole section would bury what is wrong with it
-    return f"{'.'.join([where, *path])}: {problem['msg']}{got}"
+    remedy = "; a list stands in brackets, [1, 2]" if problem["type"] in {"list_type", "tuple_type"} else ""
+    return f"{'.'.join([where, *path])}: {problem['msg']}{got}{remedy}"
 
 
 def _of_the_nearest(problems: list[ErrorDetails], values: Any) -> list[ErrorDetails]:
@@ -165,9 +167,14 @@ def _follow(loc: Loc, values: Any) -> tuple[list[str], Any, Loc]:
 def unknown(name: str, names: Any, where: str) -> str:
     """Say what may stand in ``where`` instead of ``name``, the closest first."""
     known = sorted(str(n) for n in names)
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"'{name}' is not in {where}; {hint}there are: {', '.join(known) or 'none'}"
+    return f"'{name}' is not in {where}; {closest(name, known)}there are: {', '.join(known) or 'none'}"
+
+
+def closest(name: str, names: Iterable[str]) -> str:
+    """Return "did you mean 'x'? " of the closest of ``names``, upper and lower case being one; "" if none is close."""
+    known = {n.lower(): n for n in names}
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    return f"did you mean '{known[close[0]]}'? " if close else ""
 
 
 def digest(values: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from minima_core import weights
-from minima_core.config import checked, unknown
+from minima_core.config import checked, closest, unknown
 from minima_core.errors import ConfigError, DataError
 from minima_core.io.atomic import whole_folder
 from minima_core.io.images import eight_bits, read_image, to_tensor
@@ -251,8 +250,7 @@ def _load(name: str, device: str) -> LoadedMatcher:
         return _semidense(name, device)
     folder = RELEASED.get(name) or Path(name)
     if not folder.is_dir():
-        close = difflib.get_close_matches(name, [*RELEASED, *SEMIDENSE, *PUBLISHED_MODELS], n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
+        hint = closest(name, [*RELEASED, *SEMIDENSE, *PUBLISHED_MODELS])
         raise ConfigError(f"no model '{name}'; {hint}MODEL is a folder with {ModelCard.FILE}, {_NAMES}")
     matcher, card = read_model(folder, device)
     return LoadedMatcher(name, matcher, card.licence, card)

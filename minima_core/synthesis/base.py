@@ -174,6 +174,8 @@ class _Modalities:
             ConfigError: if there is no such modality; the message lists the right names and the closest.
         """
         if modality not in self.names():
+            if owner := next((name for name in self.names() if modality in self.engines(name).names()), ""):
+                raise ConfigError(f"unknown modality: '{modality}' is an engine of {owner}; name that")
             raise ConfigError(f"unknown modality: {unknown(modality, self.names(), self.package)}")
         return Plugins(f"{self.package}.{modality}", Engine, f"engine of {modality}")  # type: ignore[type-abstract]
 

@@ -291,6 +291,10 @@ def test_synthesise_takes_another_engine_and_its_settings(images, tmp_path):
         (["--set", "sigma"], "is not name=value"),
         (["--set", "sigmas=1"], "sigmas"),
         (["--set", "sigma=[1"], "is not YAML"),
+        (["--modality", "XDoG"], "'XDoG' is not in minima_core.synthesis"),
+        (["--modality", "xdog"], "'xdog' is an engine of sketch; name that"),
+        (["--modality", "Sketch"], "did you mean 'sketch'?"),
+        (["--out", "sketch.png"], "--out sketch.png is a file; give a folder"),
     ],
 )
 def test_bad_settings_of_an_engine_are_one_line(images, tmp_path, capsys, words, message):

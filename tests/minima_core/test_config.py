@@ -2,7 +2,7 @@
 
 import pytest
 
-from minima_core.config import Section, checked, digest, load_params, read_section, read_seed, read_value
+from minima_core.config import Section, checked, digest, load_params, read_section, read_seed, read_value, unknown
 from minima_core.errors import ConfigError
 
 
@@ -54,6 +54,16 @@ def test_a_misspelt_key_is_named_before_what_it_leaves_missing(values, words):
     with pytest.raises(ConfigError) as caught:
         checked(values, Event, "here")
     assert str(caught.value).startswith(words) and "{" not in str(caught.value)
+
+
+def test_upper_and_lower_case_are_one_to_the_closest():
+    assert "did you mean 'sar'?" in unknown("SAR", ["sar", "paint"], "here")
+    assert "did you mean 'K0'?" in unknown("k0", ["K0", "image"], "here")
+
+
+def test_a_list_without_brackets_is_told_of_them():
+    with pytest.raises(ConfigError, match=r"here\.contrast: .*'0,1'.*; a list stands in brackets, \[1, 2\]$"):
+        checked({"contrast": "0,1", "steps": 1}, Event, "here")
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def _write_scene(job: tuple[Path, str, Split, list[Photo], Path, Path | None, Vi
         shown = read_image(photo.path)
         views = list(draw_views(shown, p, rng(seed, photo.digest, "views")))
         if len(views) < 2:
-            logger.warning("%s is left out: too little of it has texture to take two views", photo.path)
+            logger.warning("%s is left out: no two views of it have what min_std and max_saturated ask for", photo.path)
             continue
         ids = None if tissues is None else read_ids(tissues / photo.path.name)
         if ids is not None and ids.shape != shown.shape[:2]:
