@@ -81,7 +81,7 @@ class Engine(ABC):
 
     licence: ClassVar[Licence] = APACHE_2_0  # of the engine itself
     encoding: ClassVar[Literal["png", "jpeg95"]] = "jpeg95"  # png where JPEG would smear (few colours, thin lines)
-    reads: ClassVar[frozenset[str]] = frozenset({"depth", "material"})  # what it looks at beside picture and camera
+    reads: ClassVar[frozenset[str]] = frozenset({"depth", "material"})  # what it looks at beside the picture
     palette: ClassVar[tuple[RGBColour, ...]] = ()  # the only colours of its pictures, where they are at most four
     seeded: ClassVar[bool] = False  # whether another seed gives another picture
     raw: ClassVar[bool] = False  # whether it keeps raw values beside its pictures

@@ -55,7 +55,7 @@ def synthesise_files(
     ``.png`` where the engine asks for it, else JPEG of quality 95; raw values that the engine keeps lie beside them as
     ``<stem>.raw.png``, see ``decode_raw``. An output that an earlier run made from the same bytes, settings and seed by
     the same code stays, and is returned too. Beside a picture ``<stem>.h5`` (data set ``depth``) may give its depth and
-    ``<stem>.txt`` (first line fx,fy,cx,cy) its intrinsics.
+    ``<stem>.txt`` (first line fx,fy,cx,cy) its intrinsics, which engines that look at the camera read.
 
     Raises:
         Unavailable: if no picture holds what the modality is made from.
@@ -143,8 +143,9 @@ def _targets(images: list[Path], root: Path, suffix: str) -> list[str]:
 
 def _one(engine: Engine, image: Path, root: Path, target: Path, before: _Made | None, by: dict[str, Any]) -> _Made:
     """Make one output unless it is there already; return its record."""
-    item = _item(image, image.relative_to(root).as_posix())
-    beside = [path for path in (item.image, item.depth, _intrinsics_path(image)) if path is not None and path.is_file()]
+    camera = image.with_suffix(".txt") if "camera" in engine.reads else None  # else it may be a caption or labels
+    item = _item(image, image.relative_to(root).as_posix(), camera)
+    beside = [path for path in (item.image, item.depth, camera) if path is not None and path.is_file()]
     source = digest([by, item.name, *(file_sha256(path) for path in beside)])
     if before is not None and before.source == source and _is_whole(target, before):
         return before
@@ -174,18 +175,14 @@ def _raw_path(target: Path) -> Path:
     return target.with_suffix(RAW)
 
 
-def _item(image: Path, name: str) -> Item:
+def _item(image: Path, name: str, camera: Path | None) -> Item:
     depth = image.with_suffix(".h5")
-    return Item(name, image, depth if depth.is_file() else None, K=_read_intrinsics(_intrinsics_path(image)))
+    return Item(name, image, depth if depth.is_file() else None, K=_read_intrinsics(camera))
 
 
-def _intrinsics_path(image: Path) -> Path:
-    return image.with_suffix(".txt")
-
-
-def _read_intrinsics(path: Path) -> np.ndarray | None:
+def _read_intrinsics(path: Path | None) -> np.ndarray | None:
     """Return (3, 3) intrinsics from a file whose first line is fx,fy,cx,cy; None where there is none."""
-    if not path.is_file():
+    if path is None or not path.is_file():
         return None
     try:
         fx, fy, cx, cy = (float(word) for word in path.read_text(encoding="utf-8").splitlines()[0].split(","))

@@ -14,7 +14,7 @@ from minima_core.io.depth import read_depth
 from minima_core.io.images import read_ids, read_image
 from minima_core.synthesis.base import Source
 
-FILES = frozenset({"depth", "material", "tissue", "rendition"})  # that may lie beside a picture
+FILES = frozenset({"depth", "material", "tissue", "rendition", "camera"})  # what may be known beside a picture
 RENDITIONS = (".jpg", ".png")  # what they end in
 TISSUES = "tissues"  # the folder of a scene's maps
 
@@ -56,7 +56,8 @@ class Item:
         tissue = None if tissue_file is None else _fitting(read_ids(tissue_file), image, tissue_file)
         rendition_file = self._beside(self.modality, RENDITIONS) if "rendition" in files else None
         rendition = None if rendition_file is None else read_image(rendition_file)
-        return Source(self.name, image, depth, self.K, material, self.T_0to1, rendition, tissue)
+        K = self.K if "camera" in files else None
+        return Source(self.name, image, depth, K, material, self.T_0to1, rendition, tissue)
 
     def _beside(self, folder: str, suffixes: Sequence[str]) -> Path | None:
         """Return the picture's own file in ``<scene>/dense<k>/<folder>``, None where there is none."""

@@ -37,7 +37,7 @@ class Motion(Engine):
         motion: Positive
 
     params: Motion.Params
-    reads: ClassVar[frozenset[str]] = frozenset({"depth"})
+    reads: ClassVar[frozenset[str]] = frozenset({"depth", "camera"})
     seeded: ClassVar[bool] = True
     palette: ClassVar[tuple[RGBColour, ...]] = (PAPER, RISE, FALL)
     encoding: ClassVar[Literal["png", "jpeg95"]] = "png"

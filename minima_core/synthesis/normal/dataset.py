@@ -28,7 +28,7 @@ class DatasetNormal(Engine):
         radii: tuple[PositiveInt, ...] = Field(min_length=1)
 
     params: DatasetNormal.Params
-    reads: ClassVar[frozenset[str]] = frozenset({"depth"})
+    reads: ClassVar[frozenset[str]] = frozenset({"depth", "camera"})
 
     def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:  # noqa: ARG002, nothing is drawn
         if source.depth is None:

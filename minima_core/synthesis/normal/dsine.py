@@ -38,7 +38,7 @@ class DsineNormal(NetworkEngine):
         weights: Literal["published", "random"]
 
     params: DsineNormal.Params
-    reads: ClassVar[frozenset[str]] = frozenset({"depth"})  # the gate compares with it, where the data set has it
+    reads: ClassVar[frozenset[str]] = frozenset({"depth", "camera"})  # the gate compares with depth, where there is any
     licence: ClassVar[Licence] = licences.DSINE
     gpus: ClassVar[float] = 0.5  # two processes keep it busy where one waits for its pictures
 

@@ -16,7 +16,7 @@ import pytest
 from minima_core.config import PARAMS, read_value
 from minima_core.errors import ConfigError, DataError, Unavailable
 from minima_core.io.depth import write_depth
-from minima_core.io.images import decode_raw, find_images, read_image, write_image
+from minima_core.io.images import RECORD, decode_raw, find_images, read_image, write_image
 from minima_core.synthesis import files
 from minima_core.synthesis.base import MODALITIES, Source
 from minima_core.synthesis.files import synthesise_files
@@ -115,12 +115,21 @@ def test_depth_beside_a_picture_is_used_and_the_rest_is_left_out_aloud(pictures,
     with caplog.at_level(logging.WARNING):
         assert run(pictures, tmp_path / "out", "normal") == [tmp_path / "out" / "c.d.jpg"]
     assert "no depth for a.jpg" in caplog.text
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["c.d.jpg"]["drawn"]["intrinsics"] == "data set"
 
 
 def test_a_bad_intrinsics_file_is_named(pictures, tmp_path):
     (pictures / "c.d.txt").write_text("forty\n")
     with pytest.raises(DataError, match=r"c\.d\.txt"):
-        run(pictures / "c.d.png", tmp_path / "out")
+        run(pictures / "c.d.png", tmp_path / "out", "normal")
+
+
+def test_a_caption_beside_a_picture_is_no_camera_to_an_engine_that_reads_none(pictures, tmp_path):
+    (pictures / "c.d.txt").write_text("forty winks, in four, parts\n")
+    (made,) = run(pictures / "c.d.png", tmp_path / "out")
+    before = made.stat().st_mtime_ns
+    (pictures / "c.d.txt").write_text("another caption\n")
+    assert run(pictures / "c.d.png", tmp_path / "out")[0].stat().st_mtime_ns == before
 
 
 def test_outputs_may_lie_in_a_folder_below_but_not_among_the_pictures(pictures):
