@@ -34,7 +34,7 @@ from minima_core.types import RGB
 ASPECT = 0.01  # share by which the sides' ratios of partners may differ
 UNKNOWN = "folder that is called after no modality; --set modalities=[NAME] takes it"
 NAMES = {  # what folders are called, beside the modalities themselves
-    **dict.fromkeys(("rgb", "visible", "vis", "vi", "color", "colour"), RGB),
+    **dict.fromkeys(("rgb", "visible", "vis", "vi", "color", "colour", "optical", "opt"), RGB),
     **dict.fromkeys(("infrared", "ir", "thermal", "tir", "lwir"), "infrared"),
 }
 

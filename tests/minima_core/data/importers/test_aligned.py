@@ -117,6 +117,12 @@ def test_folders_of_known_modalities_need_no_setting(tmp_path, source, name):
     assert made.name == {"Ir": "infrared"}.get(name, name.lower())
 
 
+def test_optical_is_what_remote_sensing_calls_rgb(tmp_path, source):
+    (source / "visible").rename(source / "Optical")
+    (source / "infrared").rename(source / "sar")
+    assert build_index("aligned", source, tmp_path / "out", settings=SETTINGS).pairs
+
+
 def test_folders_that_are_not_in_this_form_are_named(tmp_path, source):
     with pytest.raises(DataError, match=r"holds infrared, visible|a folder rgb"):
         build_index("aligned", source.parent, tmp_path / "out")
