@@ -43,7 +43,7 @@ def test_schedules_are_the_published_ones():
     assert loftr.schedule.factor(0, loftr.steps) == pytest.approx(0.1)
     assert loftr.schedule.factor(loftr.steps - 1, loftr.steps) == 0.5**5
     assert roma.checkpoint_every == 25000 // roma.batch == 2083
-    assert roma.steps == 8_000_000 // roma.batch and roma.schedule.milestones == [round(0.9 * roma.steps)]
+    assert roma.steps == 8_000_000 // roma.batch and roma.schedule.milestones == [9 * 8_000_000 // (10 * roma.batch)]
     epoch = lightglue.steps / 50
     assert lightglue.schedule.factor(round(40 * epoch), lightglue.steps) == pytest.approx(0.1)
 
@@ -61,6 +61,7 @@ def test_rate_falls_at_milestones():
 
 def test_rate_follows_half_a_cosine():
     assert factors([0, 50, 100], kind="cosine", warmup=0, decay_to=0.2) == [1.0, 0.6, 0.2]
+    assert factors([0, 19, 20, 60, 100], kind="cosine", warmup=20, decay_to=0.2) == [0.0476, 0.9524, 1.0, 0.6, 0.2]
 
 
 def test_each_group_has_its_own_rate():
