@@ -205,10 +205,11 @@ def refine(net: Any, coarse: Coarse, ids: Ids) -> Fine:
     # the last channels say which part of a pixel, the others which pixel
     part = net.config.fine_matching_slice_dim
     whole = features.shape[1] - part
-    similarity = window0[..., :whole] @ window1[..., :whole].mT / whole
+    # features are made smaller before they are multiplied: float16 ends at 65504
+    similarity = (window0[..., :whole] / whole**0.5) @ (window1[..., :whole] / whole**0.5).mT
     around = (WINDOW + 2, WINDOW + 2)
     both = (similarity.softmax(1) * similarity.softmax(2)).unflatten(2, around)
-    logits = window0[..., whole:] @ window1[..., whole:].mT / part**0.5
+    logits = window0[..., whole:] @ (window1[..., whole:] / part**0.5).mT
     logits = logits / net.config.fine_matching_regress_temperature
     return Fine(both[..., 1:-1, 1:-1].flatten(2), logits.unflatten(2, around))
 

@@ -95,6 +95,20 @@ def test_windows_and_parts_of_pixels_are_those_of_transformers(net, coarse):
     torch.testing.assert_close(subpixel(fine, torch.arange(3), pixel0, pixel1), theirs[0, 1])
 
 
+@torch.no_grad()
+def test_large_features_are_refined_in_half_precision(net, coarse, monkeypatch):
+    """Sums of products of features of 100 are beyond what float16 holds; over their number they are not."""
+    ids = (torch.zeros(2, dtype=torch.long), torch.tensor([50, 90]), torch.tensor([50, 91]))
+    signs = torch.randn(2, 64, 96, 96, generator=torch.Generator().manual_seed(0)).sign()
+    monkeypatch.setattr(net.refinement_layer, "forward_pyramid", lambda *_: 100 * signs)
+    whole = refine(net, coarse, ids)
+    monkeypatch.setattr(net.refinement_layer, "forward_pyramid", lambda *_: (100 * signs).half())
+    half = refine(net, coarse, ids)
+    for found, expected in ((half.probability, whole.probability), (half.similarity, whole.similarity)):
+        assert found.isfinite().all()
+        torch.testing.assert_close(found.float(), expected, atol=0.01, rtol=0.01)
+
+
 def test_window_lies_around_its_cell():
     assert pixel_offset(torch.tensor([0, 7, 63])).tolist() == [[-3.5, -3.5], [3.5, -3.5], [3.5, 3.5]]
 
