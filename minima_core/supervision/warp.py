@@ -21,7 +21,7 @@ def warp(
     """Return (B, N, 2) pixels of image 1 for (B, N, 2) pixels of image 0, and which of them are known (B, N).
 
     A point is known if it lies on image 0, has depth where depth relates the pair, and falls in front of camera 1 and
-    on image 1, edges included; the pixels of others mean nothing but are finite. ``batch.swap()`` gives the other way.
+    on image 1; the pixels of others mean nothing but are finite. ``batch.swap()`` gives the other way.
 
     Args:
         points0: pixels of image 0.
@@ -78,9 +78,12 @@ def _through_depth(points0: torch.Tensor, depth0: torch.Tensor, batch: ImageBatc
 
 
 def on_image(points: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
-    """Say which of (B, N, 2) pixels lie on images of (B, 2) width and height, up to their edges; NaN does not."""
+    """Say which of (B, N, 2) pixels lie on images of (B, 2) width and height; NaN does not.
+
+    The left and the upper edge are of the image: a cell that begins at one of the others is padding.
+    """
     (x, y), (w, h) = points.unbind(-1), size[:, None].unbind(-1)
-    return (x >= -0.5) & (x <= w - 0.5) & (y >= -0.5) & (y <= h - 0.5)
+    return (x >= -0.5) & (x < w - 0.5) & (y >= -0.5) & (y < h - 0.5)
 
 
 def _shown(points: torch.Tensor, nearest: torch.Tensor, mask: torch.Tensor, size: torch.Tensor) -> torch.Tensor:

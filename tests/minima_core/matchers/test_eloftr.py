@@ -270,6 +270,15 @@ def test_fine_targets_of_a_plane_lie_where_it_moved(data, tmp_path):
     assert targets.offset.abs().max() <= 0.5 + 1e-4
 
 
+def test_pixels_of_a_matched_cell_are_supervised_as_far_as_the_image_goes(data):
+    batch = batch_of(data, 1)
+    b_ids, i_ids, j_ids = coarse_targets(batch).matches()
+    row = i_ids // 12 == 5  # whose windows reach from pixel 36 to 43
+    batch.mask0[:, 41:] = False  # as where an image was turned
+    targets = fine_targets(batch, (b_ids[row], i_ids[row], j_ids[row]))
+    assert set((targets.pixel0 // 8).tolist()) == {0, 1, 2, 3, 4}
+
+
 def test_fine_losses_by_hand():
     # even logits: the expected offset is zero; p = 0.5 of the true pixels: ln 2
     fine = Fine(torch.full((1, 64, 64), 0.5), torch.zeros(1, 64, 10, 10))

@@ -1,6 +1,7 @@
 """Labels of cells, on scenes whose answer is known, and the loss on numbers worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,6 +62,17 @@ def test_padding_matches_nothing():
     batch.mask0[:, 32:] = False
     targets = coarse_targets(batch)
     assert targets.partner0[0, SIDE * 4 :].eq(UNMATCHED).all() and targets.partner0[0, : SIDE * 4].ge(0).any()
+
+
+def test_a_cell_that_begins_where_the_image_ends_matches_nothing():
+    """Its point lies on the edge."""
+    batch = scene(plane(5.0), plane(5.0))
+    mask = torch.zeros_like(batch.mask0)
+    mask[:, :32] = True
+    batch = replace(batch, mask0=mask, mask1=mask, size0=torch.tensor([[S, 32]]), size1=torch.tensor([[S, 32]]))
+    targets = coarse_targets(batch)
+    _, i, j = targets.matches()
+    assert i.max() == j.max() + 1 == SIDE * 4 - 1 and targets.mask0[0, i].all() and targets.mask1[0, j].all()
 
 
 def test_cells_count_from_the_corner():
