@@ -35,6 +35,17 @@ def test_number_of_workers_changes_no_byte(world, tmp_path):
     assert len(one) == 4  # two scenes, two modalities
 
 
+def test_depth_is_read_where_the_keypoint_lies_in_the_whole_image(world, tmp_path, monkeypatch):
+    """Of an image of 192 x 144 at 160 x 96, as sides are multiples of 32."""
+    y, x = np.mgrid[:144, :192].astype(np.float32)
+    monkeypatch.setattr(PairSource, "depth", lambda self, scene, i: 1 + x + 1000 * y)
+    data = samples(world, tmp_path, long_side=160)
+    found = data.cache.get(data.pairs.scenes[0].name, "rgb", 0)
+    assert found.size.tolist() == [160, 96] and len(found.kpts) > 20
+    at = (found.kpts + 0.5) * (1.2, 1.5) - 0.5
+    np.testing.assert_allclose(found.depth, 1 + at[:, 0] + 1000 * at[:, 1], atol=0.1)
+
+
 def test_parts_are_made_once_and_new_modalities_leave_them_alone(world, tmp_path, monkeypatch):
     samples(world, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")}

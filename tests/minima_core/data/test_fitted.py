@@ -4,6 +4,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from plane_world import PlaneWorld
@@ -36,6 +37,13 @@ def test_they_are_what_resizing_gives(world, tmp_path):
         torch.testing.assert_close(found.float() / 255, expected, atol=0.51 / 255, rtol=0)
     assert images.size(scene, 2) == (96, 64) and (W, H) == (192, 144)
     assert torch.equal(images.depth(scene, 2), torch.full((64, 96), 3.0))
+
+
+def test_depth_is_that_of_the_pixel_in_the_middle(world, tmp_path, monkeypatch):
+    ramp = 1 + np.arange(H * W, dtype=np.float32).reshape(H, W)
+    monkeypatch.setattr(PairSource, "depth", lambda self, scene, i: ramp)
+    images = fitted(world, tmp_path, side=64, multiple=1)  # a third
+    assert torch.equal(images.depth(images.source.scenes[0], 0), torch.from_numpy(ramp[1::3, 1::3]))
 
 
 def test_number_of_workers_changes_no_byte_and_new_modalities_leave_parts_alone(world, tmp_path):

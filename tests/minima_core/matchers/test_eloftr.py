@@ -292,7 +292,9 @@ def test_a_few_steps_lower_the_loss(data):
     optimiser = torch.optim.AdamW(made.trainable(), lr=2e-3)
     losses = few_steps(made, batch, optimiser)
     assert losses[-1].total < 0.8 * losses[0].total
-    assert set(losses[-1].parts) == {"coarse", "pixel", "part", "recall"}
+    parts = losses[-1].parts
+    assert set(parts) == {"coarse", "pixel", "part", "recall"} and parts["part"] > 0
+    assert losses[-1].total.item() == pytest.approx(parts["coarse"] + parts["pixel"] + 0.25 * parts["part"])
 
 
 def test_a_short_training_leaves_a_matcher_that_matches(data):

@@ -139,6 +139,23 @@ def test_layers_end_where_kornias_network_ends(net):
         torch.testing.assert_close(matrix, net(data)["log_assignment"], rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+def test_the_total_is_the_mean_of_the_layers_plus_that_of_their_confidences(net):
+    points0, points1 = stack(([features(8, 1)], [features(7, 2)]))
+    matches = labels(points0, [0, 1, UNMATCHED, IGNORE, 4]), labels(points1, [0, 1, UNMATCHED, UNMATCHED, 4])
+    masks, states = (points0.mask, points1.mask), list(layers(net, points0, points1))
+    found = [assign(head, *state, *masks) for head, state in zip(net.log_assignment, states, strict=True)]
+    nll = sum(assignment_nll(one, *matches)[0] for one in found) / len(found)
+    confidence = sum(
+        confidence_loss(tuple(part.token[0](d)[..., 0] for d in state), one.decide(), found[-1].decide(), masks)
+        for part, state, one in zip(net.token_confidence, states, found, strict=False)
+    ) / (len(found) - 1)
+    total, parts, _ = deep_loss(net, states, masks, *matches)
+    assert len(found) > 2 and nll.item() > 0 and confidence.item() > 0
+    torch.testing.assert_close(parts["confidence"], confidence)
+    torch.testing.assert_close(total, nll + confidence)
+
+
 def test_descriptors_of_the_confidence_are_detached(net):
     points0, points1 = stack(([features(8, 1)], [features(8, 2)]))
     nothing = labels(points0, [IGNORE] * 8), labels(points1, [IGNORE] * 8)

@@ -13,8 +13,10 @@ from minima_core import weights
 from minima_core.data.pairs import PairSource
 from minima_core.data.sampling import Item
 from minima_core.errors import WeightsError
+from minima_core.geometry.cells import cell_points
 from minima_core.io.images import to_tensor
 from minima_core.matchers._semidense import gray, load_checkpoint, mutual_matches, to_refine
+from minima_core.matchers.loftr import matcher as loftr_matcher
 from minima_core.matchers.loftr.loss import fine_loss, fine_offsets
 from minima_core.matchers.loftr.network import LinearAttention, SingleAttention, match_cells, refine
 from minima_core.models import create
@@ -112,13 +114,13 @@ def test_fine_loss_by_hand():
     assert even.tolist() == pytest.approx([(0.25 + 1) / 2, 0.0])
 
 
-def test_truth_beyond_the_window_is_not_used():
-    ones = torch.ones(1, 4, dtype=torch.bool)
-    warped = torch.tensor([[[1.5, 0.5], [7.5, 0.5], [0.0, 7.0], [7.5, 7.5]]])
-    targets = CoarseTargets(torch.tensor([[0, 1, 2, 3]]), warped, ones, ones, ones)
-    ids = (torch.zeros(2, dtype=torch.long), torch.tensor([0, 1]), torch.tensor([0, 0]))
+def test_truth_that_is_unknown_or_beyond_the_window_is_not_used():
+    ones, known = torch.ones(1, 4, dtype=torch.bool), torch.tensor([[True, True, False, True]])
+    warped = torch.tensor([[[1.5, 0.5], [7.5, 0.5], [-1.0, -1.0], [7.5, 7.5]]])
+    targets = CoarseTargets(torch.tensor([[0, 1, 2, 3]]), warped, known, ones, ones)
+    ids = (torch.zeros(3, dtype=torch.long), torch.tensor([0, 1, 2]), torch.tensor([0, 0, 0]))
     offsets, used = fine_offsets(targets, ids, reach=4.0)
-    assert offsets.tolist() == [[0.5, 0.25], [2.0, 0.25]] and used.tolist() == [True, False]
+    assert offsets[:2].tolist() == [[0.5, 0.25], [2.0, 0.25]] and used.tolist() == [True, False, False]
 
 
 def test_fine_stage_gets_found_and_true_matches(data):
@@ -137,7 +139,22 @@ def test_a_few_steps_lower_the_loss(data):
     optimiser = torch.optim.AdamW(net.trainable(), lr=2e-3)
     losses = few_steps(net, batch, optimiser)
     assert losses[-1].total < 0.8 * losses[0].total
-    assert set(losses[-1].parts) == {"coarse", "fine", "recall"}
+    parts = losses[-1].parts
+    assert set(parts) == {"coarse", "fine", "recall"}
+    assert losses[-1].total.item() == pytest.approx(parts["coarse"] + parts["fine"]) and parts["fine"] > 0
+
+
+def test_a_match_refined_to_its_true_place_costs_nothing(data, monkeypatch):
+    """In pixels as at inference: four of them are one unit of what the network says."""
+    batch = batch_of(data)
+    targets = coarse_targets(batch)
+
+    def true(net, coarse, ids):
+        offset = targets.warped0[ids[0], ids[1]] - cell_points(12, 12)[ids[2]]
+        return torch.cat([offset / 4, torch.ones(len(offset), 1)], 1)
+
+    monkeypatch.setattr(loftr_matcher, "refine", true)
+    assert matcher(threshold=0.2).loss(batch).parts["fine"] == pytest.approx(0, abs=1e-9)
 
 
 def test_batch_without_truth_costs_nothing(data):

@@ -44,15 +44,17 @@ def test_an_even_certainty_costs_the_logarithm_of_two():
     assert certainty_loss(torch.zeros(1, 1, 1, 2), torch.tensor([[[0.0, 1.0]]])).item() == pytest.approx(math.log(2))
 
 
+@pytest.mark.parametrize(("stride", "near"), [(8, 8), (4, 8), (2, 4), (1, 4)])
 @pytest.mark.parametrize(("off", "counts"), [(0.9, True), (1.1, False)])
-def test_a_refiner_learns_only_where_the_stride_before_was_near(off, counts):
-    limit = 2 / 512 * 8 * 8  # at stride 8
+def test_a_refiner_learns_only_where_the_stride_before_was_near(off, counts, stride, near):
+    limit = 2 / 512 * near * stride
     true = torch.zeros(1, 2, 1, 1)
     before = Estimate(true + torch.tensor([off * limit, 0]).view(1, 2, 1, 1), torch.zeros(1, 1, 1, 1))
     after = Estimate(torch.zeros(1, 2, 1, 1), torch.full((1, 1, 1, 1), 20.0))
-    _, parts = dense_loss({16: before, 8: after}, lambda size: known(true, torch.ones(1, size[1], size[0])))
-    first = robust(torch.tensor(off * limit), 16).item()
-    assert parts["regression"].item() == pytest.approx(first + (math.sqrt(8e-4) if counts else 0.0), rel=1e-5)
+    estimates = {2 * stride: before, stride: after}
+    _, parts = dense_loss(estimates, lambda size: known(true, torch.ones(1, size[1], size[0])))
+    first = robust(torch.tensor(off * limit), 2 * stride).item()
+    assert parts["regression"].item() == pytest.approx(first + (math.sqrt(1e-4 * stride) if counts else 0), rel=1e-5)
     # a sure pixel costs nothing where it counts, else all of its logit
     assert parts["certainty"].item() == pytest.approx(math.log(2) + (0.0 if counts else 20.0), abs=1e-5)
 

@@ -1,6 +1,6 @@
 """Where points of one image lie in the other, on scenes whose answer is known."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -35,6 +35,14 @@ def test_relative_depth_error_is_what_the_tolerance_bounds():
 
 def test_points_without_depth_are_not_known():
     assert not warp(torch.tensor([[[30.0, 30.0]]]), scene(plane(0.0), plane(5.0)))[1].any()
+
+
+def test_points_that_begin_or_end_in_padding_are_not_known():
+    points = torch.tensor([[[20.0, 30.0], [40.0, 30.0], [30.0, 50.0]]])  # they move 8 px to the left
+    left, below = (torch.ones(1, S, S, dtype=torch.bool) for _ in range(2))
+    left[:, :, :16], below[:, 48:] = False, False
+    batch = replace(scene(plane(5.0), plane(5.0)), mask0=below, mask1=left)
+    assert warp(points, batch)[1].tolist() == [[False, True, False]]
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.2])
