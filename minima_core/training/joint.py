@@ -32,7 +32,6 @@ from minima_core.data.pairs import PairSource, motion
 from minima_core.errors import DataError
 from minima_core.geometry.homography import warp_homography
 from minima_core.geometry.project import warp_points
-from minima_core.io.weights import save_weights
 from minima_core.matchers.lightglue.loss import deep_loss
 from minima_core.matchers.lightglue.matcher import LightGlue
 from minima_core.matchers.lightglue.network import Points, layers
@@ -44,14 +43,13 @@ from minima_core.training import checkpoint
 from minima_core.training.appearance import redraw_tones
 from minima_core.training.checkpoint import Progress
 from minima_core.training.optim import lr_factor
-from minima_core.training.steps import Fitted, descend, deterministic, resume
+from minima_core.training.steps import Fitted, descend, deterministic, keep_best, load_best, resume
 from minima_core.types import RGB
 
 CELL = 8  # pixels of an image that one cell of XFeat's maps stands for
 NMS, SURE = 5, 0.05  # XFeat's own: window and least value of a keypoint
 NEAR = 8.0  # pixels within which two points are too alike to be told apart
 HIDDEN = 0.05  # a point is hidden where the other view's depth differs by more than this share of its own
-_BEST = "best.safetensors"
 
 
 class JointTraining(Section):
@@ -503,7 +501,7 @@ def fit_joint(
 
     Raises:
         DataError: if the extractor is not XFeat.
-        TrainingError: if too many steps are not finite.
+        TrainingError: if too many steps are not finite, or a validation loss is not.
     """
     device = next(matcher.parameters()).device
     joint = Joint(matcher, params, teacher).to(device)
@@ -519,7 +517,7 @@ def fit_joint(
                 _validate(joint, held_out, params, seed, progress, tracker, scratch)
             if progress.step % params.checkpoint_every == 0 or progress.step == params.steps:
                 checkpoint.save(scratch, progress, matcher.state_dict(), optimiser)
-    matcher.load_state_dict(checkpoint.weights(scratch / _BEST))
+    load_best(scratch, matcher)
     matcher.extractor.freeze()
     return Fitted.of(progress)
 
@@ -580,8 +578,7 @@ def _validate(
         )
         for name, value in {"loss": float(total), **parts}.items():
             sums[f"val/{name}"] = sums.get(f"val/{name}", 0.0) + value / rounds
+    remedy = "lower the rates or look at the pictures"
+    keep_best(scratch, joint.matcher, sums["val/matcher"], progress, remedy=remedy, leads=True)
     progress.log(sums, progress.step)
     tracker.metrics(sums, progress.step)
-    if progress.best is None or sums["val/matcher"] < progress.best[0]:
-        progress.best = (sums["val/matcher"], progress.step)
-        save_weights(scratch / _BEST, joint.matcher.state_dict())

@@ -23,8 +23,6 @@ from pydantic import Field
 
 from minima_core.config import Section
 from minima_core.data.sampling import Item, PairSampling, batches
-from minima_core.errors import TrainingError
-from minima_core.io.weights import save_weights
 from minima_core.matchers.base import Losses, Matcher, Precision, TrainingData, computing_in
 from minima_core.progress import track
 from minima_core.tracking import Tracker
@@ -33,7 +31,16 @@ from minima_core.training.average import Average, blend
 from minima_core.training.checkpoint import Progress
 from minima_core.training.distributed import Group, group
 from minima_core.training.optim import Optimiser, Schedule, optimiser_for
-from minima_core.training.steps import Fitted, deterministic, remember_statistics, resume, set_lr, update
+from minima_core.training.steps import (
+    Fitted,
+    deterministic,
+    keep_best,
+    load_best,
+    remember_statistics,
+    resume,
+    set_lr,
+    update,
+)
 
 
 class TrainingParams(Section):
@@ -141,13 +148,12 @@ def fit(
                 _validate(run, validation)
             if progress.step % params.checkpoint_every == 0 or progress.step == params.steps:
                 run.save()
-    matcher.load_state_dict(checkpoint.weights(scratch / _BEST))
+    load_best(scratch, matcher)
     if start:
         blend(matcher, start, params.learned_share)
     return Fitted.of(progress)
 
 
-_BEST = "best.safetensors"
 LOG_EVERY = 5  # steps
 FIRST_SCALE = 65536.0  # of a loss in half precision; it falls where it is too large and never grows, as RoMa's
 
@@ -220,21 +226,12 @@ def _add(sums: dict[str, float], prefix: str, losses: Losses, weight: float) -> 
 
 def _validate(run: _Run, validation: tuple[TrainingData, list[Item]]) -> None:
     """Log the validation losses; weights that are the best so far are kept."""
-    progress = run.progress
     run.follow_leader()
     with run.average.in_place():
         values = _evaluate(run, *validation)
-        loss = values["val/loss"]
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the validation loss at step {progress.step} is not finite; look at the val pairs, or lower "
-                f"optimiser.lr (checkpoints are in {run.scratch})"
-            )
-        run.log(values)
-        if progress.best is None or loss < progress.best[0]:
-            progress.best = (loss, progress.step)
-            if run.group.leads:
-                save_weights(run.scratch / _BEST, run.matcher.state_dict())
+        remedy = "look at the val pairs, or lower optimiser.lr"
+        keep_best(run.scratch, run.matcher, values["val/loss"], run.progress, remedy=remedy, leads=run.group.leads)
+    run.log(values)
 
 
 @torch.no_grad()

@@ -18,7 +18,6 @@ from scipy.optimize import linear_sum_assignment
 from torch.nn import functional as F
 
 from minima_core.config import Section
-from minima_core.io.weights import save_weights
 from minima_core.progress import track
 from minima_core.random import derive
 from minima_core.synthesis.paint._meta_brushes import own_brushes
@@ -28,13 +27,21 @@ from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
 from minima_core.training.checkpoint import Progress
 from minima_core.training.optim import adam, lr_factor
-from minima_core.training.steps import Fitted, descend, deterministic, remember_statistics, resume, set_lr
+from minima_core.training.steps import (
+    Fitted,
+    descend,
+    deterministic,
+    keep_best,
+    load_best,
+    remember_statistics,
+    resume,
+    set_lr,
+)
 
 LOG_EVERY = 20  # steps
 VISIBLE = 0.25  # share of a stroke that must be seen for the network to be asked for it
 MARK = (0.7, 0.86)  # share of a stroke's width and height that paint covers
 _EDGE = 2 / PATCH  # softness of a stroke's edge where it has a gradient, in patches
-_BEST = "best.safetensors"
 
 
 class PainterTraining(Section):
@@ -100,7 +107,8 @@ def fit_painter(
         device: of torch.
 
     Raises:
-        TrainingError: if more than ``max_skipped`` steps had a loss or a gradient that is not finite.
+        TrainingError: if more than ``max_skipped`` steps had a loss or a gradient that is not finite, or a validation
+            loss is not.
     """
     painter = random_painter(params.size, derive(seed, "painter", "initial weights") >> 1).to(device)
     with deterministic(params.threads):
@@ -114,7 +122,7 @@ def fit_painter(
                 _validate(painter, params, seed, progress, tracker, scratch)
             if progress.step % params.checkpoint_every == 0 or progress.step == params.steps:
                 checkpoint.save(scratch, progress, painter.state_dict(), optimiser)
-    painter.load_state_dict(checkpoint.weights(scratch / _BEST))
+    load_best(scratch, painter)
     return painter.eval(), Fitted.of(progress)
 
 
@@ -173,11 +181,9 @@ def _validate(
     parts = losses(shape, logit, scenes)
     loss = float(weighted(parts, params))
     values = {"val/loss": loss, **{f"val/{name}": float(value) for name, value in parts.items()}}
+    keep_best(scratch, painter, loss, progress, remedy="lower painter_training.lr", leads=True)
     progress.log(values, progress.step)
     tracker.metrics(values, progress.step)
-    if progress.best is None or loss < progress.best[0]:
-        progress.best = (loss, progress.step)
-        save_weights(scratch / _BEST, painter.state_dict())
 
 
 def scenes_of(params: PainterTraining, seed: int, step: int) -> Scenes:

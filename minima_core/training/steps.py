@@ -14,10 +14,13 @@ import torch
 from torch import nn
 
 from minima_core.errors import TrainingError
+from minima_core.io.weights import save_weights
 from minima_core.training import checkpoint
 from minima_core.training.checkpoint import Progress
 
 logger = logging.getLogger(__name__)
+
+BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,38 @@ def resume(
     optimiser.load_state_dict(optimiser_state)
     logger.info("continuing after step %d, found in %s", progress.step, scratch)
     return progress
+
+
+def keep_best(scratch: Path, network: nn.Module, loss: float, progress: Progress, *, remedy: str, leads: bool) -> None:
+    """Keep a network's weights beside the checkpoints where their validation ``loss`` is the lowest so far.
+
+    Args:
+        scratch: folder of the checkpoints.
+        network: whose weights the loss is of.
+        loss: of the validation.
+        progress: holds the lowest loss and its step.
+        remedy: what to do where the loss is not finite.
+        leads: whether this process is the one that writes.
+
+    Raises:
+        TrainingError: if the loss is not finite.
+    """
+    if not math.isfinite(loss):
+        what = f"the validation loss at step {progress.step} is not finite"
+        raise TrainingError(f"{what}; {remedy} (checkpoints are in {scratch})")
+    if progress.best is None or loss < progress.best[0]:
+        progress.best = (loss, progress.step)
+        if leads:
+            save_weights(scratch / BEST, network.state_dict())
+
+
+def load_best(scratch: Path, network: nn.Module) -> None:
+    """Give a network the weights that ``keep_best`` kept.
+
+    Raises:
+        TrainingError: if they are missing or damaged.
+    """
+    network.load_state_dict(checkpoint.weights(scratch / BEST))
 
 
 def set_lr(optimiser: torch.optim.Optimizer, factor: float) -> float:

@@ -223,6 +223,19 @@ def test_steps_without_a_finite_loss_are_skipped_and_counted(tmp_path, monkeypat
         fit(tmp_path / "b")
 
 
+def test_a_validation_loss_that_is_not_finite_ends_the_run(tmp_path, monkeypatch):
+    """It counted as the lowest, and the weights of the beginning came out as the best."""
+    real = training.losses
+
+    def poisoned(shape, logit, scenes):
+        parts = real(shape, logit, scenes)
+        return parts if shape.requires_grad else {**parts, "pixel": parts["pixel"] * math.nan}
+
+    monkeypatch.setattr(training, "losses", poisoned)
+    with pytest.raises(TrainingError, match=r"validation loss at step 0 is not finite; lower painter_training\.lr"):
+        fit(tmp_path)
+
+
 @pytest.mark.parametrize("wrong", [{"side": [0.5, 0.2]}, {"side": [0.0, 0.2]}, {"dropout": 0.1}, {"steps": 0}])
 def test_settings_that_cannot_be_used_are_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
