@@ -37,6 +37,7 @@ from minima_core.matchers.lightglue.matcher import LightGlue
 from minima_core.matchers.lightglue.network import Points, layers
 from minima_core.progress import track
 from minima_core.random import rng
+from minima_core.supervision.reliability import reliability_loss
 from minima_core.supervision.sparse import matches_from_places
 from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
@@ -472,7 +473,7 @@ def _contrast(
 
 def _trust_loss(trust: torch.Tensor, right: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
     """Return how far the (B, P) reliabilities are from saying which points were told from the others."""
-    each = F.binary_cross_entropy(trust.clamp(1e-4, 1 - 1e-4), right.float(), reduction="none")
+    each = reliability_loss(trust, right.float())
     return (each * seen).sum() / seen.sum().clamp(min=1)
 
 

@@ -208,12 +208,18 @@ class GaussianProcess(nn.Module):
         self.pos_conv = nn.Conv2d(2, dim, 1)
 
     def forward(self, features0: torch.Tensor, features1: torch.Tensor) -> torch.Tensor:
-        """Return the (B, D, h, w) posterior mean at each pixel of (B, C, h, w) ``features0``, in float32."""
+        """Return the (B, D, h, w) posterior mean at each pixel of (B, C, h, w) ``features0``, in float32.
+
+        It is NaN where features are not finite.
+        """
         h, w = features1.shape[-2:]
         basis = (8 * math.pi * self.pos_conv(pixel_grid(h, w, features1.device))).cos()
         x, y = (features.flatten(2).mT for features in (features0, features1))
         K_11 = kernel(y, y) + NOISE * torch.eye(h * w, device=y.device)
-        weights = torch.cholesky_solve(basis.flatten(2).mT.expand(len(y), -1, -1), torch.linalg.cholesky(K_11))
+        factor, failed = torch.linalg.cholesky_ex(K_11)
+        # of features that are not finite: NaN, which a training counts, in the place of an error, which ends it
+        factor = factor.masked_fill(failed.bool()[:, None, None], torch.nan)
+        weights = torch.cholesky_solve(basis.flatten(2).mT.expand(len(y), -1, -1), factor)
         return (kernel(x, y) @ weights).mT.reshape(len(x), -1, *features0.shape[-2:])
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from minima_core.geometry.cells import CELL, cell_points
 from minima_core.matchers.xfeat_star.network import BINS, MIDDLE, places
 from minima_core.supervision.coarse import coarse_targets
+from minima_core.supervision.reliability import reliability_loss
 
 if TYPE_CHECKING:
     from minima_core.data.image_pairs import ImageBatch
@@ -26,7 +27,6 @@ MOST = 512  # matches of a pair that are learnt from; where there are more, ever
 TEMPERATURE = 0.2  # similarities are multiplied by it, the authors'
 PLACE_WEIGHT = 2.0  # the authors'
 RELIABILITY_WEIGHT = 0.5  # as in the joint training
-CLEAR = 1e-4  # reliabilities are kept this far from 0 and 1
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,7 @@ def pair_losses(
     back, right_back = _told(own1, desc0, truth.cell0, truth.real0)
     sure = (forth + back).detach().exp()
     told = (right & right_back).float()
-    own = torch.cat([reliability0[truth.cell0], reliability1[truth.cell1]]).clamp(CLEAR, 1 - CLEAR)
-    trust = F.binary_cross_entropy(own, told.repeat(2), reduction="none")
+    trust = reliability_loss(torch.cat([reliability0[truth.cell0], reliability1[truth.cell1]]), told.repeat(2))
     place = F.cross_entropy(places(network, own0, own1), truth.place, reduction="none")
     place = (place * sure).sum() / sure.sum().clamp(min=1e-6)  # where the cells are not found, nor is the place in them
     return torch.stack([-(forth + back).mean(), trust.mean(), place, told.mean()])

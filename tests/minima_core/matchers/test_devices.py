@@ -80,3 +80,16 @@ def test_a_step_of_training_is_that_of_the_cpu_and_finite(made, device, precisio
     assert all(weight.isfinite().all() and weight.dtype == torch.float32 for weight in after)
     assert any(not torch.equal(weight, old) for weight, old in zip(after, before, strict=True))
     data.close()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_numbers_that_are_not_finite_reach_the_loss_and_are_no_error(made, device, pairs, tmp_path):
+    """A training skips such a step and counts it."""
+    broken = copy.deepcopy(made).to(device).train()
+    data = broken.training_data(pairs, max_keypoints=128, cache=tmp_path, workers=1)
+    batch = data.collate([data.sample(Item(k, "rgb", "infrared")) for k in range(2)])
+    data.close()
+    with torch.no_grad():
+        for weight in broken.trainable():
+            weight.fill_(torch.nan)
+    assert broken.loss(batch).total.isnan()

@@ -151,6 +151,15 @@ def test_an_image_without_texture_has_no_dense_matches(matcher):
     assert len(matcher.match(torch.full((3, 64, 64), 0.3), torch.rand(3, 64, 64))) == 0
 
 
+def test_features_that_are_not_finite_match_nothing_and_have_no_finite_loss(matcher, monkeypatch):
+    """As float16 leaves them where it overflows: a step of training to be counted, no error that ends it."""
+    monkeypatch.setattr(matcher.dino, "forward", lambda image: torch.full((len(image), 16, 4, 4), torch.inf))
+    assert len(matcher.match(torch.rand(3, 56, 56), torch.rand(3, 56, 56))) == 0
+    estimates = matcher.network(matcher.dino, picture(56, 1), picture(56, 2))
+    truth = {h: DenseTargets(torch.zeros(1, h, h, 2), torch.ones(1, h, h)) for h in (4, 7, 14, 28, 56)}
+    assert dense_loss(estimates, lambda size: truth[size[0]])[0].isnan()
+
+
 def test_nothing_is_drawn_where_nothing_is_certain():
     assert len(balanced_sample(torch.rand(30, 4), torch.zeros(30), 10, 0.05)) == 0
 
