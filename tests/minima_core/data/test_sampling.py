@@ -144,6 +144,9 @@ def test_epoch_visits_each_pair_as_often_as_told(world):
     assert Counter(Counter(item.pair for item in items).values()) == {2: 6}
     assert items == epoch_items(source(world), SETTINGS, seed=0, epoch=0)
     assert items != epoch_items(source(world), SETTINGS, seed=0, epoch=1)
+    few = SETTINGS.model_copy(update={"per_scene": 1})
+    drawn = {item.pair for epoch in range(8) for item in epoch_items(source(world), few, seed=0, epoch=epoch)}
+    assert len(drawn) > 2  # of two scenes: others in other epochs
 
 
 def test_scene_s_samples_do_not_depend_on_other_scenes(world):
