@@ -5,13 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import IO
 
 from flows.environment import STATE, running_server
+from minima_core.io.atomic import write_text
 
 POOL = "minima"
 
@@ -23,12 +26,13 @@ def main() -> None:
     prefect = [str(Path(sys.executable).with_name("prefect")), "--no-prompt"]
     subprocess.run([*prefect, "work-pool", "create", POOL, "--type", "process", "--overwrite"], check=True)
     subprocess.run([*prefect, "deploy", "--all"], check=True)
-    settle()
+    settle(worker_name())
     # A shell that starts this in the background lets it ignore SIGINT, by which the worker stops its flows.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.set_inheritable(lock.fileno(), True)
     os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "2")
-    os.execv(prefect[0], [*prefect, "worker", "start", "--pool", POOL, "--limit", "1"])  # one: they share a checkout
+    # one run at a time: all work in this checkout
+    os.execv(prefect[0], [*prefect, "worker", "start", "--pool", POOL, "--name", worker_name(), "--limit", "1"])
 
 
 def wait_for_server(seconds: float = 60) -> str:
@@ -43,6 +47,7 @@ def wait_for_server(seconds: float = 60) -> str:
 
 def only_one() -> IO[str]:
     """Take the lock that says a worker of this checkout is alive; it is held until the process ends."""
+    STATE.mkdir(parents=True, exist_ok=True)  # PREFECT_HOME may be elsewhere
     lock = (STATE / "worker.lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,8 +56,20 @@ def only_one() -> IO[str]:
     return lock
 
 
-def settle() -> None:
-    """Mark runs as crashed whose worker is gone: Prefect leaves them `Running`, and they hold the concurrency limit."""
+def worker_name() -> str:
+    """Return what the workers of this checkout are called, one after the other; no other checkout's are."""
+    kept = STATE / "worker-name"
+    if not kept.is_file():
+        write_text(kept, f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
+    return kept.read_text(encoding="utf-8")
+
+
+def settle(worker: str) -> None:
+    """Mark runs as crashed whose worker is gone: Prefect leaves them `Running`, and they hold the concurrency limit.
+
+    Those that another worker took are its own: several checkouts may share a server. Prefect labels a run when it has
+    taken it; one without a label got no further than that.
+    """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
     from prefect.client.schemas.objects import StateType
@@ -64,7 +81,8 @@ def settle() -> None:
     pool = WorkPoolFilter.model_validate({"name": {"any_": [POOL]}})
     with get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=unfinished, work_pool_filter=pool):
-            client.set_flow_run_state(run.id, Crashed(message="its worker is gone"), force=True)
+            if run.labels.get("prefect.worker.name", worker) == worker:
+                client.set_flow_run_state(run.id, Crashed(message="its worker is gone"), force=True)
 
 
 if __name__ == "__main__":
