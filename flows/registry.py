@@ -58,10 +58,7 @@ def register(matcher: str, folder: Path) -> Registered:
         if known.tags.get("card_digest") == digest:
             logger.info("%s version %s is this model already", name, known.version)
             return Registered(name, str(known.version), digest, new=False)
-    number = _log_model(client, name, folder, card)
-    for key, value in _facts(folder, card).items():
-        client.set_model_version_tag(name, number, key, value)
-    return Registered(name, number, digest, new=True)
+    return Registered(name, _log_model(client, name, folder, card), digest, new=True)
 
 
 @task(name="promote", task_run_name="promote {model.name}", cache_policy=NO_CACHE, persist_result=False)
@@ -138,10 +135,11 @@ def _log_below(run_id: str, name: str, folder: Path, card: ModelCard) -> str:
             signature=_signature(),
             # without the local part (+cpu), which no index has
             pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in requirements(card)],
-            registered_model_name=name,
             metadata={"card_digest": card.digest(), "licence": card.licence},
         )
-    return str(info.registered_model_version)
+        # with its facts from the first moment: one without a digest, left by a kill, would be registered twice
+        made = mlflow.register_model(info.model_uri, name, tags=_facts(folder, card))
+    return str(made.version)
 
 
 def requirements(card: ModelCard) -> list[str]:

@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,20 @@ def test_a_model_is_registered_once_and_matches_in_a_fresh_process(checkout, tmp
     counts = json.loads(done.stdout.splitlines()[-1])
     assert counts["mkpts0"] == counts["mkpts1"] == counts["scores"]
     assert not list((checkout / "mlruns").rglob("*.pkl"))
+
+
+def test_a_model_whose_registration_was_killed_is_one_version(checkout, monkeypatch):
+    card = model(checkout / "model", seed=2)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+        patched.setattr("mlflow.MlflowClient.set_model_version_tag", killed)  # when the version is there already
+        register.fn("lightglue", checkout / "model")
+    register.fn("lightglue", checkout / "model")
+    versions = connect().search_model_versions("name = 'minima-lightglue'")
+    assert [version.tags["card_digest"] for version in versions] == [card.digest()]
 
 
 def test_arrays_are_matched_too(checkout):
