@@ -70,13 +70,14 @@ def read_stages(targets: Iterable[str] = ()) -> list[Stage]:
     DVC's graph in memory, where an edge points from a stage to one that it needs.
 
     Raises:
-        ConfigError: if there is no such stage, or its ``meta`` holds what this version does not know.
+        ConfigError: if DVC cannot read the graph, there is no such stage, or its ``meta`` holds what this version does
+            not know.
     """
     import networkx as nx
     from dvc.repo import Repo
 
     with Repo() as repo:
-        graph = repo.index.graph
+        graph = _graph(repo)
         nodes = {node.addressing: node for node in graph}
         wanted = set(nodes)
         if targets := list(targets):
@@ -84,6 +85,18 @@ def read_stages(targets: Iterable[str] = ()) -> list[Stage]:
             wanted = {n.addressing for root in roots for n in (root, *nx.descendants(graph, root))}
         order = list(nx.lexicographical_topological_sort(graph.reverse(), key=lambda node: node.addressing))
         return [_record(graph, node) for node in order if node.addressing in wanted]
+
+
+def _graph(repo: Any) -> Any:
+    from dvc.exceptions import DvcException
+
+    try:
+        return repo.index.graph
+    except (DvcException, TypeError) as error:  # the second of a list of params.yaml that is none
+        raise ConfigError(
+            f"DVC cannot read the graph: {' '.join(str(error).split())}; look at dvc.yaml and params.yaml, whose "
+            "modalities, matchers and benchmarks are lists in brackets"
+        ) from error
 
 
 def _expand(target: str, names: Iterable[str]) -> list[str]:

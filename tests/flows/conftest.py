@@ -82,7 +82,7 @@ class Toy:
     def forget(self) -> None:
         (self.root / "log").unlink(missing_ok=True)
 
-    def params(self, **values: int) -> None:
+    def params(self, **values: int | str) -> None:
         (self.root / "params.yaml").write_text("".join(f"{k}: {v}\n" for k, v in values.items()))
 
 

@@ -39,6 +39,17 @@ def test_meta_that_is_not_known_is_refused(toy):
         read_stages()
 
 
+@pytest.mark.parametrize(
+    ("kinds", "said"), [("left", "lists in brackets"), ("[left, {", r"'params.yaml', YAML file structure is corrupted")]
+)
+def test_a_graph_that_dvc_cannot_read_is_told_in_one_line(toy, kinds, said):
+    graph = toy.root / "dvc.yaml"
+    graph.write_text(graph.read_text().replace("[left, right]", '"${kinds}"'))
+    toy.params(seed=0, left=0, right=0, kinds=kinds)
+    with pytest.raises(ConfigError, match=said):
+        read_stages()
+
+
 def test_both_doors_leave_the_same_state(toy, prefect_server):
     toy.behave("left", "8")  # a busy machine may start one seconds after the other
     toy.behave("right", "8")
