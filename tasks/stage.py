@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import fcntl
 import hashlib
 import inspect
 import logging
@@ -12,7 +13,8 @@ import shutil
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -29,6 +31,8 @@ from minima_core.parallel import Cluster, torch_device
 from tasks.process import die_with_parent, process_start
 
 ROOT = Path(__file__).resolve().parent.parent
+LOCKS = Path(".scratch/locks")
+logger = logging.getLogger(__name__)
 TICK = 10_000_000  # nanoseconds; how well the start of a process is known
 _unneeded: list[Path] = []  # scratch folders that may go when the stage is done
 
@@ -170,6 +174,26 @@ class Guard:
         return {Path(file).resolve() for file in files}
 
 
+@contextmanager
+def alone(args: Args) -> Iterator[None]:
+    """Wait until no other process makes one of the stage's outputs, and keep others from it.
+
+    Two would fill the same folder of unfinished work, of which one takes away what the other counts on.
+    """
+    writes = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts only the first does
+    outputs = [str(getattr(args, name).resolve()) for name in args.paths(OUTPUT) if writes]
+    with ExitStack() as held:
+        for path in sorted(outputs):
+            LOCKS.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((LOCKS / hashlib.sha256(path.encode()).hexdigest()[:16]).open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.info("another process makes %s; waiting for it", path)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def remove_when_done(folder: Path) -> None:
     """Have ``run`` remove a folder of unfinished work after the report is written; whatever fails before, it stays."""
     _unneeded.append(folder)
@@ -187,11 +211,12 @@ def run(main: Callable[[A], BaseModel]) -> NoReturn:
     try:
         guard = Guard()
         args = parse(schema, sys.argv[1:], inspect.getdoc(main) or "")
-        report = main(args)
-        guard.check()
-        write_text(args.report, report.model_dump_json(indent=1) + "\n")
-        for folder in _unneeded:
-            shutil.rmtree(folder, ignore_errors=True)
+        with alone(args):
+            report = main(args)
+            guard.check()
+            write_text(args.report, report.model_dump_json(indent=1) + "\n")
+            for folder in _unneeded:
+                shutil.rmtree(folder, ignore_errors=True)
     except MinimaError as error:
         fail(str(error))
     except OSError as error:

@@ -144,6 +144,21 @@ def test_our_mistake_is_a_traceback(checkout):
     assert "Traceback" in toy("bug").stderr
 
 
+def test_two_processes_do_not_make_one_output_at_a_time(checkout):
+    command = [sys.executable, "-m", "tasks.toy", "--out", "made", "--what"]
+    first = subprocess.Popen([*command, "hang", "--report", "first.json"])
+    while not (checkout / "hanging").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    second = subprocess.Popen([*command, "work", "--report", "second.json"], stderr=subprocess.PIPE, text=True)
+    assert f"another process makes {checkout}/made; waiting for it" in second.stderr.readline()
+    time.sleep(0.5)
+    assert second.poll() is None and not (checkout / "second.json").exists()
+    first.kill()
+    assert (first.wait(), second.wait(60)) == (-signal.SIGKILL, 0)
+    second.stderr.close()
+
+
 def test_a_stage_dies_with_the_process_that_started_it(checkout):
     code = (
         "import subprocess, sys;"
