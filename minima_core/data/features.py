@@ -17,7 +17,7 @@ from minima_core.data.pairs import PairSource
 from minima_core.data.parts import Parts, make_parts, part_paths
 from minima_core.geometry.coords import rescale_points
 from minima_core.geometry.project import sample_depth
-from minima_core.io.hdf5 import new_hdf5
+from minima_core.io.hdf5 import new_hdf5, reading
 from minima_core.io.open_files import OpenFiles
 from minima_core.types import RGB
 
@@ -58,7 +58,8 @@ class FeatureCache:
 
     def get(self, scene: str, modality: str, i: int) -> ImageFeatures:
         """Return the features of image ``i`` of a scene in a modality."""
-        with self._files.use(self._parts[scene, modality]) as file:
+        part = self._parts[scene, modality]
+        with reading(str(part), "remove it and run again"), self._files.use(part) as file:
             a, b = (int(n) for n in file["offset"][i : i + 2])
             return ImageFeatures(*(file[name][a:b] for name in _RAGGED), *(file[name][i] for name in _FIXED))
 

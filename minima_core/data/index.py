@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from minima_core.errors import DataError, redo
-from minima_core.io.hdf5 import new_hdf5
+from minima_core.io.hdf5 import new_hdf5, reading
 from minima_core.manifest import SceneManifest, Split, file_sha256
 
 
@@ -95,14 +95,11 @@ def read_scene(folder: Path, name: str) -> Scene:
         DataError: if the file is missing or no scene.
     """
     path = folder / f"{name}.h5"
-    try:
-        with h5py.File(path, "r") as file:
-            fields: dict[str, Any] = {field: [str(s) for s in file[field].asstr()[:]] for field in _TEXT}
-            fields |= {field: file[field][:] for field in _ARRAYS}
-            fields["H_0to1"] = file["H_0to1"][:] if "H_0to1" in file else None
-            return Scene(str(file.attrs["name"]), file.attrs["split"], **fields)
-    except (OSError, KeyError) as error:
-        raise DataError(f"cannot read {path}: {error}; make the index again with {redo('index')}") from None
+    with reading(str(path), f"make the index again with {redo('index')}"), h5py.File(path, "r") as file:
+        fields: dict[str, Any] = {field: [str(s) for s in file[field].asstr()[:]] for field in _TEXT}
+        fields |= {field: file[field][:] for field in _ARRAYS}
+        fields["H_0to1"] = file["H_0to1"][:] if "H_0to1" in file else None
+        return Scene(str(file.attrs["name"]), file.attrs["split"], **fields)
 
 
 def read_scenes(folder: Path, split: Split | None = None) -> Iterator[Scene]:

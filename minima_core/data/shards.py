@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import compress, pairwise
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ import numpy as np
 
 from minima_core.errors import DataError, redo
 from minima_core.io.atomic import atomic_path
-from minima_core.io.hdf5 import new_hdf5
+from minima_core.io.hdf5 import new_hdf5, reading
 from minima_core.io.images import decode, decode_raw
 
 
@@ -113,22 +113,22 @@ class Shard:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with self._reading():
             self._file = h5py.File(path, "r")
             self.ids = [str(name) for name in self._file["id"].asstr()[:]]
             self._offset = self._file["offset"][:]
             self._data = self._file["data"]
-        except (OSError, KeyError) as error:
-            if isinstance(error, OSError) and error.errno == errno.EMFILE:
-                raise DataError(f"cannot read shard {path}: too many open files; allow more (ulimit -n)") from None
-            raise DataError(f"cannot read shard {path}: {error}; make it again with {self._again}") from None
-        if len(self._offset) != len(self.ids) + 1 or self._offset[-1] != len(self._data):
+            fits = len(self._offset) == len(self.ids) + 1 and self._offset[-1] == len(self._data)
+        if not fits:
             raise DataError(f"shard {path} is damaged (offsets do not fit); make it again with {self._again}")
         self._position = {name: i for i, name in enumerate(self.ids)}
 
     @property
     def _again(self) -> str:
         return redo(f"synthesise@{self.path.parent.name}")
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(f"shard {self.path}", f"make it again with {self._again}")
 
     def __enter__(self) -> Shard:
         return self
@@ -154,11 +154,13 @@ class Shard:
         if name not in self._position:
             raise DataError(f"shard {self.path} has no image {name}; make it again with {self._again}")
         i = self._position[name]
-        return self._data[self._offset[i] : self._offset[i + 1]].tobytes()
+        with self._reading():
+            return self._data[self._offset[i] : self._offset[i + 1]].tobytes()
 
     def facts(self) -> dict[str, str]:
         """Return the JSON of what the engine drew for each image id, in their order."""
-        return dict(zip(self.ids, map(str, self._file["drawn"].asstr()[:]), strict=True))
+        with self._reading():
+            return dict(zip(self.ids, map(str, self._file["drawn"].asstr()[:]), strict=True))
 
     def sizes(self, kind: str) -> np.ndarray:
         """Return (N,) how many bytes of ``kind``, ``data`` or ``raw``, each image has."""
@@ -167,20 +169,23 @@ class Shard:
     def blobs(self, kind: str) -> Iterator[bytes]:
         """Yield the bytes of ``kind``, ``data`` or ``raw``, of all images in their order; the file is read once."""
         offsets = self._offsets(kind)
-        values = self._file[kind][:] if offsets[-1] else np.zeros(0, np.uint8)
+        with self._reading():
+            values = self._file[kind][:] if offsets[-1] else np.zeros(0, np.uint8)
         for start, end in pairwise(offsets):
             yield values[start:end].tobytes()
 
     def _offsets(self, kind: str) -> np.ndarray:
-        return self._file[OFFSETS[kind]][:] if kind in self._file else np.zeros_like(self._offset)
+        with self._reading():
+            return self._file[OFFSETS[kind]][:] if kind in self._file else np.zeros_like(self._offset)
 
     def encoded_raw(self, name: str) -> bytes:
         """Return the raw values of an image id as they lie in the file; none where the engine kept none."""
         if "raw" not in self._file:
             return b""
         i = self._position[name]
-        first, last = self._file["raw_offset"][i : i + 2]
-        return self._file["raw"][first:last].tobytes()
+        with self._reading():
+            first, last = self._file["raw_offset"][i : i + 2]
+            return self._file["raw"][first:last].tobytes()
 
     def raw(self, name: str) -> np.ndarray:
         """Return the (H, W) float32 values that an image id's picture was drawn from, to 1/65535 of their range.
@@ -191,11 +196,14 @@ class Shard:
         data = self.encoded_raw(name) if name in self else b""
         if not data:
             raise DataError(f"shard {self.path} holds no raw values of {name}; its engine keeps none")
-        return decode_raw(data, json.loads(self.drawn(name))["raw_range"], f"raw {name} in {self.path}")
+        with self._reading():
+            drawn = json.loads(self.drawn(name))["raw_range"]
+        return decode_raw(data, drawn, f"raw {name} in {self.path}")
 
     def drawn(self, name: str) -> str:
         """Return the JSON of what the engine drew for an image id."""
-        return str(self._file["drawn"].asstr()[self._position[name]])
+        with self._reading():
+            return str(self._file["drawn"].asstr()[self._position[name]])
 
     def image(self, name: str) -> np.ndarray:
         """Return an image id's picture as (H, W, 3) uint8 RGB."""

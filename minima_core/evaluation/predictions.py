@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from minima_core.errors import DataError, redo
-from minima_core.io.hdf5 import new_hdf5
+from minima_core.io.hdf5 import new_hdf5, reading
 from minima_core.types import Matches
 
 VERSION = 1
@@ -107,15 +107,12 @@ def read_predictions(folder: Path) -> Predictions:
     path = folder / Predictions.FILE
     if not path.is_file():
         raise DataError(f"no {path}; match the benchmark first with `dvc repro match`")
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs["version"] != VERSION:
-                raise DataError(f"{path} is of version {file.attrs['version']}, not {VERSION}; run {_again(folder)}")
-            origin = Origin(**{field.name: str(file.attrs[field.name]) for field in fields(Origin)})
-            names = [str(name) for name in file["name"].asstr()[:]]
-            offset, kpts0, kpts1, scores = (file[key][:] for key in ("offset", "kpts0", "kpts1", "scores"))
-    except (OSError, KeyError) as error:
-        raise DataError(f"cannot read {path}: {error}; make it again with {_again(folder)}") from None
+    with reading(str(path), f"make it again with {_again(folder)}"), h5py.File(path, "r") as file:
+        if file.attrs["version"] != VERSION:
+            raise DataError(f"{path} is of version {file.attrs['version']}, not {VERSION}; run {_again(folder)}")
+        origin = Origin(**{field.name: str(file.attrs[field.name]) for field in fields(Origin)})
+        names = [str(name) for name in file["name"].asstr()[:]]
+        offset, kpts0, kpts1, scores = (file[key][:] for key in ("offset", "kpts0", "kpts1", "scores"))
     if len(offset) != len(names) + 1 or not offset[-1] == len(kpts0) == len(kpts1) == len(scores):
         raise DataError(f"{path} is damaged (offsets do not fit); make it again with {_again(folder)}")
     return Predictions(origin, names, offset, kpts0, kpts1, scores)

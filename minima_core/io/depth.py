@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from minima_core.errors import DataError, redo
-from minima_core.io.hdf5 import new_hdf5
+from minima_core.io.hdf5 import new_hdf5, reading
 
 LABELS = 8  # a map of at most this many different values holds labels
 
@@ -21,11 +21,8 @@ def read_depth(path: Path) -> np.ndarray:
     """
     if not path.is_file():
         raise DataError(f"no depth file {path}; make the raw scenes again with {redo('download')}")
-    try:
-        with h5py.File(path, "r") as file:
-            depth = np.asarray(file["depth"], dtype=np.float32)
-    except (OSError, KeyError) as error:
-        raise DataError(f"cannot read depth from {path}: {error}; replace the file") from None
+    with reading(f"depth from {path}", "replace the file"), h5py.File(path, "r") as file:
+        depth = np.asarray(file["depth"], dtype=np.float32)
     if depth.ndim != 2 or not np.isfinite(depth).all() or depth.min(initial=0) < 0:
         raise DataError(f"{path} holds no metric depth (2-D, finite, >= 0 expected); replace or remove it")
     return depth

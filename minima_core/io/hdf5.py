@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import h5py
 
+from minima_core.errors import DataError
 from minima_core.io.atomic import write_bytes
 
+# what h5py raises at bytes that are not what a file promises: a flipped bit may make text no text, or a table a number
+_DAMAGED = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
 _numbers = count()  # two open files in memory must not have the same name
 
 
@@ -28,3 +32,18 @@ def new_hdf5(path: Path) -> Iterator[h5py.File]:
         file.flush()
         data = file.id.get_file_image()
     write_bytes(path, data)
+
+
+@contextmanager
+def reading(what: str, remedy: str) -> Iterator[None]:
+    """Let a block read a file that may be damaged; ``what`` and ``remedy`` are the ends of the line that says so.
+
+    Raises:
+        DataError: in the place of what h5py raises.
+    """
+    try:
+        yield
+    except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno == errno.EMFILE:
+            raise DataError(f"cannot read {what}: too many open files; allow more (ulimit -n)") from None
+        raise DataError(f"cannot read {what}: {error}; {remedy}") from None

@@ -145,6 +145,16 @@ def test_a_missing_or_truncated_shard_is_named_with_its_remedy(tmp_path):
         Shard(path)
 
 
+def test_text_that_is_none_is_told_as_a_damaged_shard(tmp_path):
+    path = tmp_path / "s.h5"
+    write_shard(path, [("s/a", b"bytes", '{"drawn": 1}')])
+    path.write_bytes(path.read_bytes().replace(b'{"drawn"', b'\xff"drawn"'))
+    with Shard(path) as shard:
+        for read in (shard.facts, lambda: shard.drawn("s/a")):
+            with pytest.raises(DataError, match=r"cannot read shard .*s\.h5.*dvc repro -f -s synthesise"):
+                read()
+
+
 def test_offsets_that_do_not_fit_are_refused(tmp_path):
     write_shard(tmp_path / "s.h5", ITEMS)
     with h5py.File(tmp_path / "s.h5", "a") as file:

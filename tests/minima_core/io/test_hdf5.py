@@ -8,6 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
+from minima_core.data.index import Scene, read_scene, write_scene
+from minima_core.errors import DataError
 from minima_core.io.hdf5 import new_hdf5
 
 LIMITED = """
@@ -81,3 +83,13 @@ def test_threads_may_write_files_of_one_name(tmp_path):
     for k in range(40):
         with h5py.File(tmp_path / str(k) / "a.h5") as file:
             assert (file["k"][:] == k).all()
+
+
+def test_a_scene_whose_text_is_none_is_told_as_a_damaged_file(tmp_path):
+    none = np.zeros((0, 2), int), np.zeros(0)
+    cameras = np.eye(3)[None], np.eye(4)[None]
+    write_scene(tmp_path, Scene("alley", "train", ["a/b.jpg"], [""], [""], np.array([[4, 3]]), *cameras, *none))
+    path = tmp_path / "alley.h5"
+    path.write_bytes(path.read_bytes().replace(b"a/b.jpg", b"a/\xff.jpg"))
+    with pytest.raises(DataError, match=r"cannot read .*alley\.h5: .*decode.*; make the index again"):
+        read_scene(tmp_path, "alley")
