@@ -18,8 +18,14 @@ from safetensors.torch import load_file
 from minima_core.errors import TrainingError, WeightsError
 from minima_core.io.atomic import whole_folder, write_bytes, write_json
 from minima_core.io.weights import read_checkpoint, save_weights
+from minima_core.manifest import file_sha256
 
 KEEP = 2
+_STATE = ("model.safetensors", "optimiser.pt")  # beside progress.json
+_DAMAGED = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError),  # the last ones of other JSON
+    *(SafetensorError, WeightsError),
+)
 
 
 @dataclass
@@ -57,7 +63,8 @@ def save(
         buffer = io.BytesIO()  # torch's own writer fails on a full disk with a traceback, not with an OSError
         torch.save(optimiser.state_dict(), buffer)
         write_bytes(unfinished / "optimiser.pt", buffer.getvalue())
-        write_json(unfinished / "progress.json", asdict(progress))
+        written = {name: file_sha256(unfinished / name) for name in _STATE}
+        write_json(unfinished / "progress.json", {**asdict(progress), "sha256": written})
     for old in _folders(scratch)[:-KEEP]:
         shutil.rmtree(old)
 
@@ -73,12 +80,15 @@ def load(scratch: Path) -> tuple[Progress, dict[str, torch.Tensor], dict[str, An
         return None
     try:
         values = json.loads((folders[-1] / "progress.json").read_text())
+        for name in _STATE:  # torch reads a file with a flipped bit without a word
+            if file_sha256(folders[-1] / name) != values["sha256"][name]:
+                raise ValueError(f"{name} is not what was written")
         curves = {name: [(int(s), float(v)) for s, v in curve] for name, curve in values["curves"].items()}
         best = None if values["best"] is None else (float(values["best"][0]), int(values["best"][1]))
         state = load_file(folders[-1] / "model.safetensors")
         optimiser = read_checkpoint(folders[-1] / "optimiser.pt", "it was cut")
         progress = Progress(int(values["step"]), int(values["skipped"]), curves, best, float(values["scale"]))
-    except (OSError, ValueError, KeyError, SafetensorError, WeightsError) as error:
+    except _DAMAGED as error:
         raise TrainingError(
             f"checkpoint {folders[-1]} is damaged ({str(error).splitlines()[0]}); remove this folder and run again"
         ) from None

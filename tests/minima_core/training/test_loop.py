@@ -160,6 +160,24 @@ def test_threads_and_determinism_are_put_back(tmp_path):
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "optimiser.pt"])
+def test_a_bit_that_flipped_in_a_checkpoint_is_not_trained_on(tmp_path, name):
+    run(tmp_path)
+    path = tmp_path / "step-00000030" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(TrainingError, match=rf"step-00000030 is damaged \({name} is not what was written\)"):
+        run(tmp_path)
+
+
+def test_a_checkpoint_with_other_json_is_one_line(tmp_path):
+    run(tmp_path)
+    (tmp_path / "step-00000030" / "progress.json").write_text('{"curves": 1}')
+    with pytest.raises(TrainingError, match="step-00000030 is damaged"):
+        run(tmp_path)
+
+
 def test_damaged_checkpoint_is_one_line(tmp_path):
     run(tmp_path)
     (tmp_path / "step-00000030" / "model.safetensors").write_bytes(b"\xff" * 64)
