@@ -99,6 +99,10 @@ def match(
     out: Annotated[Path, typer.Option(help="Matches in original pixels, .json or .h5.")],
     viz: Annotated[Path | None, typer.Option(help="A picture of the matches, .png or .jpg.")] = None,
     max_keypoints: Keypoints = None,
+    any_rotation: Annotated[
+        bool,
+        typer.Option("--any-rotation", help="The images may be turned by any angle; takes up to four times as long."),
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Match two images.
@@ -120,7 +124,7 @@ def match(
 
     matcher = load_matcher(model, device=_device(device))
     _warn_of_many(max_keypoints, sparse=matcher.matcher.sparse)
-    found = matcher.match(*images, max_keypoints=max_keypoints)
+    found = matcher.match(*images, max_keypoints=max_keypoints, any_rotation=any_rotation)
     _write_matches(out, found, {"image0": str(image0), "image1": str(image1), "model": model})
     drawn = ""
     if viz is not None:

@@ -173,6 +173,32 @@ class Matcher(nn.Module, ABC):
         how = {"max_keypoints": max_keypoints, "long_side": long_side}
         return self._match_extracted([(self.extract(i0, **how), self.extract(i1, **how)) for i0, i1 in pairs])
 
+    def match_in_turns(
+        self,
+        pairs: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        *,
+        max_keypoints: int | None = None,
+        long_side: int | None = None,
+    ) -> list[Matches]:
+        """Match pairs whose images may be turned by any angle: image 1 as it is and by 90, 180 and 270 degrees.
+
+        Of each pair the turn is taken whose scores have the largest sum; a matcher that bears 45 degrees bears any
+        angle so. The points are those of the image as it was given.
+
+        Raises:
+            DataError: as ``match``.
+            ConfigError: as ``match``.
+        """
+        how = {"max_keypoints": max_keypoints, "long_side": long_side}
+        found0 = [self.extract(image0, **how) for image0, _ in pairs]
+        best = [Matches.empty()] * len(pairs)
+        for quarters in range(4):
+            turned = [self.extract(torch.rot90(image1, quarters, (1, 2)), **how) for _, image1 in pairs]
+            for n, found in enumerate(self._match_extracted(list(zip(found0, turned, strict=True)))):
+                if found.scores.sum() > best[n].scores.sum():
+                    best[n] = Matches(found.mkpts0, _turned_back(found.mkpts1, quarters, turned[n].size), found.scores)
+        return best
+
     @torch.inference_mode()
     def extract(
         self, image: torch.Tensor, *, max_keypoints: int | None = None, long_side: int | None = None
@@ -268,6 +294,15 @@ class Matcher(nn.Module, ABC):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the trainable parameters by the names under which ``optimiser.lr`` gives their learning rates."""
         return {"all": self.trainable()}
+
+
+def _turned_back(points: torch.Tensor, quarters: int, size: tuple[int, int]) -> torch.Tensor:
+    """Return (N, 2) pixels of an image of ``size``, which was turned by ``torch.rot90``, in those before the turns."""
+    width, height = size
+    for _ in range(quarters):
+        width, height = height, width
+        points = torch.stack([width - 1 - points[:, 1], points[:, 0]], 1)
+    return points
 
 
 def _is_finite(image: torch.Tensor) -> bool:

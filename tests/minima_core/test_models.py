@@ -246,6 +246,17 @@ def test_a_batch_gives_what_each_pair_of_pictures_gives(model):
         torch.testing.assert_close(found.scores, alone.scores, atol=1e-4, rtol=0)
 
 
+def test_a_picture_turned_upside_down_is_matched_where_any_rotation_is_asked_for():
+    page, loaded = texture(0), load_matcher("minima-lightglue")
+    turned = page[::-1, ::-1].copy()
+    assert len(loaded.match(page, turned)) < 5
+    found = loaded.match(page, turned, any_rotation=True)
+    last = torch.tensor([page.shape[1], page.shape[0]]) - 1
+    right = (found.mkpts1 - (last - found.mkpts0)).norm(dim=1) < 2
+    assert right.sum() > 20
+    assert right.float().mean() > 0.9
+
+
 def test_precision_and_compilation_are_those_asked_for(model, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda call, **options: compiled.append(options) or call)

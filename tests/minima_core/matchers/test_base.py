@@ -101,3 +101,29 @@ def test_a_number_below_one_is_refused(how):
     (name,) = how
     with pytest.raises(ConfigError, match=f"{name} must be at least 1, .* not {how[name]}"):
         Brightest().match(image(0, (8, 8)), image(1, (8, 8)), **how)
+
+
+class Turned(Brightest):
+    """Finds the brightest pixel of an image, and is surer the nearer it lies to that of the first."""
+
+    def _match(self, features0, features1, max_keypoints):
+        def sure(i, j):
+            return 1 / (1 + (i - j).norm(dim=1))
+
+        return [Matches(i, j, sure(i, j)) for i, j in zip(features0, features1, strict=True)]
+
+
+@pytest.mark.parametrize("quarters", range(4))
+def test_an_image_is_matched_in_the_turn_that_fits_and_points_are_its_own(quarters):
+    images = [image(seed, (32, 24)) for seed in (0, 1)]
+    turned = [torch.rot90(some, -quarters, (1, 2)) for some in images]
+    found = Turned().match_in_turns(list(zip(images, turned, strict=True)), max_keypoints=1)
+    for some, other, matches in zip(images, turned, found, strict=True):
+        assert matches.scores.tolist() == [1]
+        (x0, y0), (x1, y1) = matches.mkpts0[0].int().tolist(), matches.mkpts1[0].int().tolist()
+        assert torch.equal(some[:, y0, x0], other[:, y1, x1])
+
+
+def test_an_image_without_texture_has_no_matches_in_any_turn():
+    images = image(0, (32, 24)), torch.full((3, 20, 30), 0.5)
+    assert [len(found) for found in Turned().match_in_turns([images, images[::-1]])] == [0, 0]
