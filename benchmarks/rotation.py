@@ -24,7 +24,7 @@ from minima_core.models import LoadedMatcher, load_matcher
 from minima_core.synthesis.base import MODALITIES, Source
 from minima_core.synthesis.sources import items_of
 
-ANGLES = (0, 15, 30, 45, 60, 90, 135, 180)  # degrees
+ANGLES = (0, 30, 45, 60, 90, 135, 180)  # degrees
 SIDE = 336  # pixels of a cut-out; turned by any angle it lies within a picture of 640 x 480
 NEAR = 5.0  # pixels
 

@@ -33,7 +33,7 @@ class Identity:
     def matcher(self):
         return self
 
-    def match(self, image0, image1, *, max_keypoints=None, long_side=None):
+    def match(self, image0, image1, *, max_keypoints=None, long_side=None, any_rotation=False):
         grid = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0)) * 4
         grid = grid[: max_keypoints or len(grid)]
         return Matches(grid, grid.clone(), torch.ones(len(grid)))
