@@ -116,7 +116,7 @@ class LoadedMatcher:
             max_keypoints: instead of the model's own.
             long_side: the size to match at, instead of the model's own.
             any_rotation: whether the pictures may be turned against each other by any angle: image 1 is matched in each
-                of four turns, and the turn with most matches counts. It takes three to four times as long.
+                of four turns, and the turn whose scores have the largest sum counts. It takes up to four times as long.
 
         Raises:
             DataError: if a picture cannot be read or has another shape.
