@@ -16,7 +16,7 @@ from minima_core.manifest import Certificate, ModalityManifest, ModelCard, RawDa
 from minima_core.matchers.lightglue import LightGlue
 from minima_core.models import read_model, save_model
 from minima_core.training.average import blend
-from minima_core.training.joint import Album, JointTraining, fit_joint, read_album
+from minima_core.training.joint import Album, JointTraining, fit_joint
 from minima_core.training.loop import summary
 from minima_core.training.run import certified, save_curves, training_code
 from minima_core.training.steps import Fitted
@@ -100,7 +100,7 @@ def _certificate(folder: Path) -> Certificate:
 
 
 def _album(data_sets: dict[str, Path], split: Split) -> Album:
-    return read_album(
+    return Album(
         [
             PairSource(
                 folder / "index",

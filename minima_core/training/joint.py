@@ -14,9 +14,10 @@ all that a data set must bring; or, where it knows depth and poses, two pictures
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,7 +45,7 @@ from minima_core.training import checkpoint
 from minima_core.training.appearance import redraw_tones
 from minima_core.training.checkpoint import Progress
 from minima_core.training.optim import lr_factor
-from minima_core.training.steps import Fitted, descend, deterministic, keep_best, load_best, resume
+from minima_core.training.steps import Fitted, descend, deterministic, keep_best, load_best, one_ahead, resume
 from minima_core.types import RGB
 
 CELL = 8  # pixels of an image that one cell of XFeat's maps stands for
@@ -92,65 +93,78 @@ class Stereo:
 
     Attributes:
         pictures: their numbers.
-        depth: (H, W) float32 of each, 0 where unknown.
         K: (3, 3) float64 of each.
         T_0to1: (4, 4) float64, the motion from the first camera to the second.
     """
 
     pictures: tuple[int, int]
-    depth: tuple[torch.Tensor, torch.Tensor]
     K: tuple[torch.Tensor, torch.Tensor]
     T_0to1: torch.Tensor
 
     def swapped(self) -> Stereo:
         """Return the pair the other way round."""
-        return Stereo(self.pictures[::-1], self.depth[::-1], self.K[::-1], torch.linalg.inv(self.T_0to1))
+        return Stereo(self.pictures[::-1], self.K[::-1], torch.linalg.inv(self.T_0to1))
 
 
-@dataclass(frozen=True)
 class Album:
-    """Pictures of one size in all their modalities.
+    """All pictures of some sources, numbered, each in RGB and every modality that any source has.
+
+    They are read when a step asks for them, so that their number costs no memory.
 
     Attributes:
-        pictures: modality -> (N, H, W, 3) uint8.
+        size: width and height of every picture.
         there: modality -> (N,) bool; an engine may have left a picture out.
-        stereo: pairs of them whose depth and poses are known.
+        stereo: pairs of pictures that depth and poses relate.
+
+    Args:
+        sources: of the pictures, which must be of one size.
+
+    Raises:
+        DataError: if there is no picture, or sizes differ.
     """
 
-    pictures: Mapping[str, torch.Tensor]
-    there: Mapping[str, np.ndarray]
-    stereo: Sequence[Stereo] = ()
+    def __init__(self, sources: Sequence[PairSource]) -> None:
+        self._images = [
+            (source, scene, i) for source in sources for scene in source.scenes for i in range(len(scene.image))
+        ]
+        sizes = {(int(scene.size[i][0]), int(scene.size[i][1])) for _, scene, i in self._images}
+        if len(sizes) != 1:
+            raise DataError(f"pictures of one size are needed, there are {sorted(sizes)}; set `size` of the data set")
+        (self.size,) = sizes
+        self.there = {
+            name: np.array(
+                [name in (RGB, *source.names) and source.has(scene, i, name) for source, scene, i in self._images]
+            )
+            for name in dict.fromkeys([RGB, *(name for source in sources for name in source.names)])
+        }
+        self.stereo = _stereo(sources)
 
     def __len__(self) -> int:
         """Return how many photographs there are."""
-        return len(self.there[RGB])
+        return len(self._images)
 
-    def to(self, device: torch.device) -> Album:
-        """Return the album with its pictures on ``device``."""
-        return Album({name: some.to(device) for name, some in self.pictures.items()}, self.there, self.stereo)
+    def pictures(self, wanted: Sequence[tuple[int, str]]) -> torch.Tensor:
+        """Return (N, 3, H, W) uint8, the pictures of these numbers and modalities; each is read once.
 
+        Raises:
+            DataError: if one cannot be read.
+        """
+        read = {}
+        for n, modality in dict.fromkeys(wanted):
+            source, scene, i = self._images[n]
+            read[n, modality] = torch.from_numpy(source.image(scene, i, modality))
+        return torch.stack([read[one] for one in wanted]).permute(0, 3, 1, 2)
 
-def read_album(sources: Sequence[PairSource]) -> Album:
-    """Return all images of the sources, which must be of one size, in RGB and every modality that any source has.
+    def depth(self, n: int) -> torch.Tensor:
+        """Return the (H, W) float32 depth of a picture of a stereo pair, 0 where unknown.
 
-    Raises:
-        DataError: if there is none, or sizes differ.
-    """
-    names = [RGB, *dict.fromkeys(name for source in sources for name in source.names)]
-    images = [(source, scene, i) for source in sources for scene in source.scenes for i in range(len(scene.image))]
-    sizes = {(int(scene.size[i][0]), int(scene.size[i][1])) for _, scene, i in images}
-    if len(sizes) != 1:
-        raise DataError(f"pictures of one size are needed, there are {sorted(sizes)}; set `size` of the data set")
-    (width, height) = sizes.pop()
-    pictures, there = {}, {}
-    for name in names:
-        has = np.array([name in (RGB, *source.names) and source.has(scene, i, name) for source, scene, i in images])
-        stack = np.zeros((len(images), height, width, 3), np.uint8)
-        for n in np.flatnonzero(has):
-            source, scene, i = images[n]
-            stack[n] = source.image(scene, i, name)
-        pictures[name], there[name] = torch.from_numpy(stack), has
-    return Album(pictures, there, _stereo(sources))
+        Raises:
+            DataError: if it cannot be read.
+        """
+        source, scene, i = self._images[n]
+        depth = source.depth(scene, i)
+        assert depth is not None, "pictures without depth are in no stereo pair"
+        return torch.from_numpy(depth)
 
 
 def _stereo(sources: Sequence[PairSource]) -> list[Stereo]:
@@ -159,13 +173,11 @@ def _stereo(sources: Sequence[PairSource]) -> list[Stereo]:
     for source in sources:
         for scene in source.scenes:
             if scene.H_0to1 is None:
-                depth = {i: source.depth(scene, i) for i in np.unique(scene.pairs).tolist()}
-                maps = {i: torch.from_numpy(values) for i, values in depth.items() if values is not None}
                 K = torch.from_numpy(scene.K)
                 found += [
-                    Stereo((first + i, first + j), (maps[i], maps[j]), (K[i], K[j]), motion(scene, i, j))
+                    Stereo((first + i, first + j), (K[i], K[j]), motion(scene, i, j))
                     for i, j in scene.pairs.tolist()
-                    if i in maps and j in maps
+                    if scene.depth[i] and scene.depth[j]
                 ]
             first += len(scene.image)
     return found
@@ -220,10 +232,9 @@ class Batch:
         return places, facing & _inside(near, self.inside[other])
 
 
-def draw(album: Album, params: JointTraining, *, seed: int, step: int | str) -> Batch:
+def draw(album: Album, params: JointTraining, seed: int, step: int | str, *, device: torch.device) -> Batch:
     """Return the pairs of a step, a function of the album, the settings, ``seed`` and ``step`` alone."""
     random = rng(seed, "joint", step)
-    device = album.pictures[RGB].device
     shown = [[int(n)] * 2 for n in random.integers(len(album), size=params.batch)]
     stereo = _draw_stereo(album, params, rng(seed, "parallax", step))
     for b, pair in enumerate(stereo):
@@ -242,7 +253,7 @@ def draw(album: Album, params: JointTraining, *, seed: int, step: int | str) -> 
             modalities[b][side] = name
             # a photograph in other tones counts as one modality more
             redrawn[side, b] = name == RGB or random.random() < params.tone_share
-    height, width = album.pictures[RGB].shape[1:3]
+    width, height = album.size
     placed = np.stack(
         [[_placement(random, (width, height), params) for _ in range(params.batch)] for _ in range(2)]
     )  # view to picture
@@ -255,17 +266,15 @@ def draw(album: Album, params: JointTraining, *, seed: int, step: int | str) -> 
     inside = ((there >= 0) & (there <= size - 1)).all(-1).reshape(-1, 1, *params.view[::-1])
     grid = (2 * (there + 0.5) / size - 1).float().reshape(-1, *params.view[::-1], 2)
     numbers = [pair[side] for side in (0, 1) for pair in shown]
-
-    def looked(names: list[str]) -> torch.Tensor:
-        chosen = torch.stack([album.pictures[name][n] for name, n in zip(names, numbers, strict=True)])
-        pictures = chosen.permute(0, 3, 1, 2).float() / 255
-        return F.grid_sample(pictures, grid, mode="bilinear", align_corners=False)
-
-    twins, views = looked([RGB] * len(numbers)), looked([pair[side] for side in (0, 1) for pair in modalities])
+    names = [pair[side] for side in (0, 1) for pair in modalities]
+    pictures = album.pictures([*((n, RGB) for n in numbers), *zip(numbers, names, strict=True)]).to(device)
+    twins, views = (
+        F.grid_sample(some.float() / 255, grid, mode="bilinear", align_corners=False) for some in pictures.chunk(2)
+    )
     toned = torch.from_numpy(redrawn.reshape(-1)).to(device)
     views = torch.where(toned[:, None, None, None], redraw_tones(views, random), views)
     keypoints = int(random.integers(params.keypoints[0], params.keypoints[1] + 1))
-    return Batch(views, twins, inside, H_view, *_cameras(stereo, grid), keypoints)
+    return Batch(views, twins, inside, H_view, *_cameras(album, stereo, grid), keypoints)
 
 
 def _draw_stereo(album: Album, params: JointTraining, random: np.random.Generator) -> list[Stereo | None]:
@@ -278,7 +287,9 @@ def _draw_stereo(album: Album, params: JointTraining, random: np.random.Generato
     return drawn
 
 
-def _cameras(stereo: Sequence[Stereo | None], grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _cameras(
+    album: Album, stereo: Sequence[Stereo | None], grid: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return ``depth``, ``K`` and ``T_0to1`` of a batch whose (2B, H, W, 2) pixels lie at ``grid`` of the pictures."""
     pairs, device = len(stereo), grid.device
     depth = torch.ones_like(grid[..., 0])
@@ -289,7 +300,7 @@ def _cameras(stereo: Sequence[Stereo | None], grid: torch.Tensor) -> tuple[torch
             T_0to1[b] = pair.T_0to1
             for side, k in enumerate((b, b + pairs)):
                 K[k] = pair.K[side]
-                known = pair.depth[side].to(device)[None, None]
+                known = album.depth(pair.pictures[side]).to(device)[None, None]
                 found = F.grid_sample(known, grid[k : k + 1], mode="nearest", align_corners=False)[0, 0]
                 depth[k] = torch.where(found > 0, found, torch.nan)
     return depth, K, T_0to1
@@ -506,14 +517,15 @@ def fit_joint(
     """
     device = next(matcher.parameters()).device
     joint = Joint(matcher, params, teacher).to(device)
-    album, held_out = album.to(device), held_out.to(device)
     with deterministic(params.threads):
         optimiser = torch.optim.Adam(joint.groups(), lr=params.lr_matcher)
         progress = resume(scratch, optimiser, matcher.load_state_dict) or Progress()
         if not progress.step:
             _validate(joint, held_out, params, seed, progress, tracker, scratch)
-        for step in track(range(progress.step, params.steps), "training", total=params.steps, done=progress.step):
-            _step(joint, optimiser, draw(album, params, seed=seed, step=step), params, seed, progress, tracker)
+        drawn = partial(draw, album, params, seed, device=device)
+        batches = one_ahead(drawn, range(progress.step, params.steps))
+        for batch in track(batches, "training", total=params.steps, done=progress.step):
+            _step(joint, optimiser, batch, params, seed, progress, tracker)
             if progress.step % params.validate_every == 0 or progress.step == params.steps:
                 _validate(joint, held_out, params, seed, progress, tracker, scratch)
             if progress.step % params.checkpoint_every == 0 or progress.step == params.steps:
@@ -571,12 +583,12 @@ def _validate(
     scratch: Path,
 ) -> None:
     """Log the losses over fixed pairs of held-out pictures; the weights with the lowest matcher loss are kept."""
+    device = next(joint.parameters()).device
     sums: dict[str, float] = {}
     rounds = -(-params.validation_pairs // params.batch)
     for n in range(rounds):
-        total, parts = joint.loss(
-            draw(held_out, params, seed=seed, step=f"validation {n}"), _generator(seed, f"validation {n}")
-        )
+        batch = draw(held_out, params, seed, f"validation {n}", device=device)
+        total, parts = joint.loss(batch, _generator(seed, f"validation {n}"))
         for name, value in {"loss": float(total), **parts}.items():
             sums[f"val/{name}"] = sums.get(f"val/{name}", 0.0) + value / rounds
     remedy = "lower the rates or look at the pictures"

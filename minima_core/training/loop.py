@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -36,6 +35,7 @@ from minima_core.training.steps import (
     deterministic,
     keep_best,
     load_best,
+    one_ahead,
     remember_statistics,
     resume,
     set_lr,
@@ -141,7 +141,7 @@ def fit(
             _validate(run, validation)
             run.save()
         schedule = islice(batches(map(items, count()), params.batch), progress.step, params.steps)
-        steps = _ahead(data, schedule, run.group, params.micro_batch)
+        steps = _own_parts(data, schedule, run.group, params.micro_batch)
         for parts in track(steps, "training", total=params.steps, done=progress.step):
             _step(run, parts)
             if progress.step % params.validate_every == 0 or progress.step == params.steps:
@@ -158,28 +158,17 @@ LOG_EVERY = 5  # steps
 FIRST_SCALE = 65536.0  # of a loss in half precision; it falls where it is too large and never grows, as RoMa's
 
 
-def _ahead(
+def _own_parts(
     data: TrainingData, schedule: Iterator[list[Item]], processes: Group, size: int
 ) -> Iterator[list[tuple[float, Any]]]:
-    """Yield this process's part of each batch: collated micro batches, each with its share of the whole batch.
-
-    The next batch is read while the last is computed on.
-    """
+    """Yield this process's part of each batch: collated micro batches, each with its share of the whole batch."""
 
     def read(items: list[Item]) -> list[tuple[float, Any]]:
         mine = processes.share(items)
         parts = [mine[start : start + size] for start in range(0, len(mine), size)]
         return [(len(part) / len(items), data.collate([data.sample(item) for item in part])) for part in parts]
 
-    with ThreadPoolExecutor(1) as reader:
-        waiting = None
-        for items in schedule:
-            upcoming = reader.submit(read, items)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = upcoming
-        if waiting is not None:
-            yield waiting.result()
+    return one_ahead(read, schedule)
 
 
 def _step(run: _Run, parts: list[tuple[float, Any]]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import nn
@@ -20,6 +21,8 @@ from minima_core.training.checkpoint import Progress
 
 logger = logging.getLogger(__name__)
 
+J = TypeVar("J")
+R = TypeVar("R")
 BEST = "best.safetensors"
 
 
@@ -46,6 +49,19 @@ class Fitted:
         if progress.best is not None:
             final["best/step"] = progress.best[1]
         return cls(progress.step, progress.skipped, progress.curves, final)
+
+
+def one_ahead(make: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
+    """Yield ``make`` of each job, in their order; a thread makes the next one while the last is worked with."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = None
+        for job in jobs:
+            upcoming = pool.submit(make, job)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = upcoming
+        if waiting is not None:
+            yield waiting.result()
 
 
 @contextmanager

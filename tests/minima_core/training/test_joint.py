@@ -7,6 +7,7 @@ import torch
 from joint_settings import JOINT
 from skimage import data
 
+from minima_core.data.index import Scene
 from minima_core.errors import DataError
 from minima_core.geometry.homography import warp_homography
 from minima_core.geometry.project import warp_points
@@ -15,18 +16,63 @@ from minima_core.supervision.sparse import matches_from_depth, matches_from_homo
 from minima_core.tracking import NullTracker
 from minima_core.training import checkpoint
 from minima_core.training.average import blend
-from minima_core.training.joint import Album, Joint, JointTraining, Stereo, draw, fit_joint
+from minima_core.training.joint import Album, Joint, JointTraining, draw, fit_joint
 from minima_core.types import IGNORE, RGB
 
 XFEAT = {"extractor": "xfeat", "long_side": 256, "max_keypoints": 64, "filter_threshold": 0.1}
 
 
+CPU = torch.device("cpu")
+
+
+class InMemory:
+    """A source of one scene whose pictures are arrays, by modality, None where an engine left one out."""
+
+    def __init__(self, pictures, depth=None, K=None, T_w2c=None, pairs=()):
+        n, (height, width) = len(pictures[RGB]), pictures[RGB][0].shape[:2]
+        self.arrays, self.maps = pictures, depth
+        self.names = [name for name in pictures if name != RGB]
+        unknown = (np.full((n, 3, 3), np.nan), np.full((n, 4, 4), np.nan))
+        K, T_w2c = unknown if K is None else (np.tile(K, (n, 1, 1)), T_w2c)
+        pairs = np.array(pairs, np.int64).reshape(-1, 2)
+        files = ["" if depth is None else f"{k}.h5" for k in range(n)]
+        size = np.tile([width, height], (n, 1))
+        images = [f"{k}.jpg" for k in range(n)]
+        self.scenes = [Scene("scene", "train", images, files, [""] * n, size, K, T_w2c, pairs, np.ones(len(pairs)))]
+
+    def has(self, scene, i, modality):
+        return self.arrays[modality][i] is not None
+
+    def image(self, scene, i, modality):
+        return self.arrays[modality][i]
+
+    def depth(self, scene, i):
+        return self.maps[i]
+
+
 @pytest.fixture(scope="module")
 def album():
     pictures = [cv2.resize(p, (320, 256), interpolation=cv2.INTER_AREA) for p in (data.astronaut(), data.chelsea())]
-    negatives = [255 - p for p in pictures]
-    stacks = {RGB: torch.from_numpy(np.stack(pictures)), "negative": torch.from_numpy(np.stack(negatives))}
-    return Album(stacks, {RGB: np.ones(2, bool), "negative": np.array([True, False])})
+    return Album([InMemory({RGB: pictures, "negative": [255 - pictures[0], None]})])
+
+
+def test_pictures_are_numbered_through_all_sources_and_read_once(monkeypatch):
+    grays = [[np.full((32, 64, 3), 10 * k + n, np.uint8) for n in range(2)] for k in range(3)]
+    album = Album([InMemory({RGB: grays[0]}), InMemory({RGB: grays[1], "event": [None, grays[2][1]]})])
+    assert len(album) == 4 and album.size == (64, 32)
+    assert album.there["event"].tolist() == [False, False, False, True]
+    read = []
+    monkeypatch.setattr(InMemory, "image", lambda self, _, i, name: read.append(name) or self.arrays[name][i])
+    found = album.pictures([(3, "event"), (2, RGB), (3, "event"), (1, RGB)])
+    assert found.shape == (4, 3, 32, 64)
+    assert found[:, 0, 0, 0].tolist() == [21, 10, 21, 1]
+    assert read == ["event", RGB, RGB]
+
+
+def test_pictures_of_several_sizes_are_refused():
+    sources = [InMemory({RGB: [np.zeros((32, width, 3), np.uint8)]}) for width in (64, 96)]
+    with pytest.raises(DataError, match=r"of one size are needed, there are \[\(64, 32\), \(96, 32\)\]"):
+        Album(sources)
 
 
 def shown(batch, b):
@@ -43,7 +89,7 @@ def shown(batch, b):
 
 
 def test_views_of_one_picture_show_the_same_where_the_warp_says(album):
-    batch = draw(album, JointTraining(**JOINT), seed=0, step=0)
+    batch = draw(album, JointTraining(**JOINT), 0, 0, device=CPU)
     for b in range(2):
         found, second, seen = shown(batch, b)
         assert seen.mean() > 0.1
@@ -64,18 +110,17 @@ def stereo():
         picture[80:180, left : left + 60] = data.coffee()[80:180, 200:260]
         depth[80:180, left : left + 60] = box
         pictures.append(picture)
-        depths.append(torch.from_numpy(depth))
-    K = torch.tensor([[f, 0, 160], [0, f, 128], [0, 0, 1]], dtype=torch.float64)
-    T_0to1 = torch.eye(4, dtype=torch.float64)
-    T_0to1[0, 3] = -baseline
-    pair = Stereo((0, 1), (depths[0], depths[1]), (K, K), T_0to1)
-    return Album({RGB: torch.from_numpy(np.stack(pictures))}, {RGB: np.ones(2, bool)}, [pair])
+        depths.append(depth)
+    K = np.array([[f, 0, 160], [0, f, 128], [0, 0, 1]])
+    T_w2c = np.tile(np.eye(4), (2, 1, 1))
+    T_w2c[1, 0, 3] = -baseline
+    return Album([InMemory({RGB: pictures}, depths, K, T_w2c, [(0, 1)])])
 
 
 @pytest.mark.parametrize("step", [0, 1, 2, 3])  # either camera comes first
 def test_views_of_two_cameras_show_the_same_where_depth_says(stereo, step):
     params = JointTraining(**JOINT | {"parallax_share": 1.0, "batch": 1, "view": (320, 256)})
-    found, second, seen = shown(draw(stereo, params, seed=0, step=step), 0)
+    found, second, seen = shown(draw(stereo, params, 0, step, device=CPU), 0)
     assert np.abs(found - second)[seen].mean() < 1e-3
     hidden = seen[80:180, 100:260].size - seen[80:180, 100:260].sum()
     assert 800 < hidden < 1500  # beside the box, 10 pixels of the wall in 100 rows
@@ -83,7 +128,7 @@ def test_views_of_two_cameras_show_the_same_where_depth_says(stereo, step):
 
 def test_a_step_is_drawn_from_its_seed_and_number(album):
     params = JointTraining(**JOINT)
-    one, same, other = (draw(album, params, seed=0, step=k) for k in (3, 3, 4))
+    one, same, other = (draw(album, params, 0, k, device=CPU) for k in (3, 3, 4))
     assert torch.equal(one.views, same.views)
     assert not torch.equal(one.H_view, other.H_view)
 
