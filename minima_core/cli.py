@@ -364,11 +364,13 @@ def _assignments(given: list[str]) -> dict[str, Any]:
 def _device(name: str) -> str:
     import torch
 
+    from minima_core.parallel import torch_device
+
     if name not in {"auto", "cpu", "cuda"}:
         raise ConfigError(f"--device must be cpu, cuda or auto, not {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: no CUDA device here; use cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+    return torch_device(name)
 
 
 def _cores() -> int:

@@ -21,6 +21,7 @@ from minima_core.io.images import eight_bits, read_image, to_tensor
 from minima_core.io.weights import save_weights
 from minima_core.manifest import ModelCard, file_sha256
 from minima_core.matchers.base import MATCHERS, Matcher, Precision
+from minima_core.parallel import torch_device
 from minima_core.types import Matches
 
 WEIGHTS = "model.safetensors"
@@ -136,9 +137,13 @@ class LoadedMatcher:
         """Return the matches of pairs of pictures of any sizes, computed together: as ``match``, but for rounding.
 
         Raises:
-            DataError: as ``match``.
+            DataError: as ``match``, or if ``pairs`` are no pairs.
             ConfigError: as ``match``.
         """
+        for n, pair in enumerate(pairs):  # an array or a name of length two would unpack
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                what = type(pair).__name__ + (f" of {len(pair)}" if isinstance(pair, tuple | list) else "")
+                raise DataError(f"match_batch takes pairs of pictures, [(a, b), (c, d)]; pair {n} is {what}")
         tensors = [(as_tensor(image0), as_tensor(image1)) for image0, image1 in pairs]
         match = self.matcher.match_in_turns if any_rotation else self.matcher.match_batch
         return match(tensors, max_keypoints=max_keypoints, long_side=long_side)
@@ -197,7 +202,7 @@ def create(matcher: str, settings: Any, where: str) -> Matcher:
 
 
 def load_matcher(
-    model: str | Path, device: str = "cpu", *, precision: Precision = "float32", compiled: bool = False
+    model: str | Path, device: str | torch.device = "cpu", *, precision: Precision = "float32", compiled: bool = False
 ) -> LoadedMatcher:
     """Return a matcher by MODEL: a model folder, a released or published name, or ``models:/NAME@ALIAS`` of MLflow.
 
@@ -205,7 +210,7 @@ def load_matcher(
 
     Args:
         model: MODEL.
-        device: where it computes.
+        device: where it computes: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one; or a device of torch.
         precision: of the networks that match; half of it, on a GPU, takes less time and memory. Keypoints are found in
             float32: in bfloat16 a third of XFeat's are others.
         compiled: by torch.compile, at the first pair: up to minutes, which only many pairs pay back.
@@ -218,6 +223,7 @@ def load_matcher(
     """
     if precision not in get_args(Precision):
         raise ConfigError(unknown(str(precision), get_args(Precision), "the precisions"))
+    device = torch_device(str(device))
     _check_device(device)
     loaded = _load(str(model), device)
     loaded.matcher.precision = precision
@@ -234,7 +240,7 @@ def _check_device(name: str) -> None:
     except (RuntimeError, AssertionError):  # of a name that torch does not know, and of what it was built without
         there = False
     if not there:
-        raise ConfigError(f"no device {str(name)!r} here; use cpu, or cuda where torch finds a GPU")
+        raise ConfigError(f"no device {name!r} here; use auto, cpu, or cuda where torch finds a GPU")
 
 
 def _load(name: str, device: str) -> LoadedMatcher:

@@ -224,8 +224,29 @@ def test_numbers_that_are_not_positive_are_refused(model, wrong):
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "mps", ""])
 def test_a_device_that_is_not_there_is_refused(model, device):
-    with pytest.raises(ConfigError, match=f"^no device '{device}' here; use cpu"):
+    with pytest.raises(ConfigError, match=f"^no device '{device}' here; use auto, cpu"):
         load_matcher(model, device)
+
+
+@pytest.mark.parametrize("device", ["auto", torch.device("cpu")])
+def test_python_knows_the_devices_of_the_command_line(model, device):
+    loaded = load_matcher(model, device)
+    expected = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu"
+    assert next(loaded.matcher.parameters()).device.type == expected
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        ([np.zeros((8, 8, 3), np.uint8)] * 2, "pair 0 is ndarray"),
+        ([torch.zeros(2, 8, 8)], "pair 0 is Tensor"),  # would unpack
+        ([("a.png", "b.png"), "ab"], "pair 1 is str"),
+        ([("a.png", "b.png", "c.png")], "pair 0 is tuple of 3"),
+    ],
+)
+def test_what_is_no_list_of_pairs_is_told_in_one_line(model, pairs, said):
+    with pytest.raises(DataError, match=rf"^match_batch takes pairs of pictures, \[\(a, b\), \(c, d\)\]; {said}$"):
+        load_matcher(model).match_batch(pairs)
 
 
 def test_a_folder_without_a_card_is_told_from_one_with_a_damaged_card(tmp_path):
