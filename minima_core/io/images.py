@@ -30,13 +30,15 @@ MAX_PIXELS = 178_956_970  # Pillow opens nothing larger: that is a bomb, or a sc
 RANGES = (1.0, 255.0, 65535.0)  # in which the values of pictures are usually written, from 0
 INNER = (0.5, 99.5)  # percentiles between which values that use none of them are stretched
 EXTRA_SAMPLES = 338  # TIFF's tag that says what a fourth band is
+SAMPLE_FORMAT = 339  # what its values are: 1, the default, says unsigned integers
 NODATA = 42113  # GDAL's tag in a TIFF: the value that says that nothing was measured, as text
 
 
 def find_images(folder: Path) -> list[Path]:
     """Return all images under ``folder``, any depth and any case of extension, sorted by path; nothing that is hidden.
 
-    Raw values are no image: ``<stem>.raw.png`` is left out where ``<stem>.jpg`` or ``<stem>.png`` lies beside it.
+    Measures are no image: ``<stem>.raw.png`` is left out where ``<stem>.jpg`` or ``<stem>.png`` lies beside it, and
+    ``<stem>.depth.png`` where ``<stem>.color.jpg`` or ``<stem>.color.png`` does, as in 7-Scenes.
 
     Raises:
         DataError: if the folder is missing or holds no image.
@@ -49,7 +51,8 @@ def find_images(folder: Path) -> list[Path]:
         if p.suffix.lower() in SUFFIXES
         and not any(part.startswith(".") for part in p.relative_to(folder).parts)
         and p.is_file()
-        and not _is_raw(p)
+        and not _is_beside(p, RAW, "")
+        and not _is_beside(p, ".depth.png", ".color")
     )
     if not found:
         looked = ", ".join(sorted(SUFFIXES))
@@ -64,9 +67,10 @@ def find_made(folder: Path) -> list[Path]:
     return sorted(record.parent for record in folder.rglob(RECORD) if record.parent != folder)
 
 
-def _is_raw(path: Path) -> bool:
-    stem = path.name.removesuffix(RAW)
-    return stem != path.name and any(path.with_name(stem + suffix).is_file() for suffix in (".jpg", ".png"))
+def _is_beside(path: Path, ending: str, picture: str) -> bool:
+    """Say whether a file's name ends so, and a picture lies beside it whose name ends with ``picture`` instead."""
+    stem = path.name.removesuffix(ending)
+    return stem != path.name and any(path.with_name(stem + picture + suffix).is_file() for suffix in (".jpg", ".png"))
 
 
 def read_image(file: Path | bytes, name: str = "encoded image") -> np.ndarray:
@@ -274,6 +278,8 @@ def _to_rgb(image: Image.Image, file: Path | bytes) -> np.ndarray:
     if image.mode in {"I;16", "I;16B", "I;16L", "I", "F"}:
         values = np.asarray(image)
         if isinstance(image, TiffImageFile):
+            if image.mode == "I" and image.tag_v2.get(SAMPLE_FORMAT, (1,)) == (1,):
+                values = values.view(np.uint32)  # Pillow has no mode for these, and takes the upper half for negative
             values = _known(values, image.tag_v2)
         return np.repeat(eight_bits(values)[..., None], 3, axis=2)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:

@@ -181,6 +181,17 @@ def test_what_a_tiff_declares_as_no_data_is_black_and_does_not_count(tmp_path, k
     assert np.abs(image[:, 20:, 0] - 255 * SCENE[:, 20:]).max() <= 5
 
 
+@pytest.mark.parametrize("nodata", ["", "4294967295"])
+def test_integers_of_32_bits_without_a_sign_keep_their_order(tmp_path, nodata):
+    values = np.round(SCENE * 4_294_967_294).astype(np.uint32)
+    if nodata:
+        values[:, :20] = int(nodata)
+    _write_bands(tmp_path / "u.tif", values[..., None], nodata=nodata)
+    image = read_image(tmp_path / "u.tif")[..., 0]
+    assert (image[:, :20] == 0).all() if nodata else image[:, :20].max() > 250
+    assert np.abs(image[:, 20:] - 255 * SCENE[:, 20:]).max() <= 5
+
+
 @pytest.mark.parametrize("nodata", ["", "none", "-9999", "nan"])
 def test_a_declaration_of_no_data_that_no_pixel_has_changes_nothing(tmp_path, nodata):
     values = (30000 * BANDS[..., :3]).astype(np.uint16)
@@ -344,6 +355,12 @@ def test_find_images_leaves_out_raw_values_beside_their_picture_and_nothing_else
     for name in ("a.jpg", "a.raw.png", "b.c.png", "b.c.raw.png", "d.raw.png", "raw.png", "a.raw.jpg"):
         (tmp_path / name).write_bytes(b"x")
     assert [p.name for p in find_images(tmp_path)] == ["a.jpg", "a.raw.jpg", "b.c.png", "d.raw.png", "raw.png"]
+
+
+def test_find_images_leaves_out_the_depth_of_posed_frames_and_nothing_else(tmp_path):
+    for name in ("f-0.color.png", "f-0.depth.png", "f-1.color.jpg", "f-1.depth.png", "f-2.depth.png", "depth.png"):
+        (tmp_path / name).write_bytes(b"")
+    assert [p.name for p in find_images(tmp_path)] == ["depth.png", "f-0.color.png", "f-1.color.jpg", "f-2.depth.png"]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
