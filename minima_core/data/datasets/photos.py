@@ -124,6 +124,10 @@ class PhotoViews(Dataset):
                 some = members[k : k + p.photos_per_scene]
                 jobs.append((root, name, split, some, self.folder, self.tissues, p, self.seed))
         map_jobs(_write_scene, jobs, workers=workers, what="warping photos")
+        if lost := views_left_out(root, p):
+            first = self.folder / next(iter(lost))
+            why = "they do not have what min_std and max_saturated ask for"
+            logger.warning("%d views are left out, for example of %s: %s", sum(lost.values()), first, why)
 
     def _usable(self, looked: list[Photo | str]) -> list[Photo]:
         """Return the photos sorted by digest, each once; what is wrong with others is told of all at once."""
@@ -325,6 +329,20 @@ def take(photo: np.ndarray, H: np.ndarray, quad: np.ndarray, size: tuple[int, in
         photo = cv2.resize(photo, small, interpolation=cv2.INTER_AREA)
         H = H @ np.linalg.inv(scaling(factor).numpy())
     return cv2.warpPerspective(photo, H, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def kept_views(root: Path) -> dict[str, int]:
+    """Return how many views ``prepare`` wrote of each photograph, by its path below their folder; sorted."""
+    scenes = [
+        json.loads((root / name / VIEWS_FILE).read_text(encoding="utf-8")) for name in scene_names(root, VIEWS_FILE)
+    ]
+    records = [record for scene in scenes for record in scene["photos"].values()]
+    return {record["file"]: len(record["H"]) for record in sorted(records, key=lambda record: record["file"])}
+
+
+def views_left_out(root: Path, p: Views) -> dict[str, int]:
+    """Return how many views the photographs lack that have some but not all, as ``kept_views`` does."""
+    return {file: 1 + p.views - kept for file, kept in kept_views(root).items() if kept <= p.views}
 
 
 def read_views(root: Path, name: str, p: Views) -> Scene:

@@ -19,7 +19,7 @@ import numpy as np
 from minima_core.data.datasets._layout import scene_names
 from minima_core.data.datasets.photos import VIEWS_FILE, Photos, photographs, read_views, take
 from minima_core.data.importers.base import MODALITIES, RAW, Importer, Skipped, inside
-from minima_core.data.importers.photos import NOT_TAKEN, ViewSettings, not_taken
+from minima_core.data.importers.photos import ViewSettings, add_left_out
 from minima_core.data.index import Scene, index_digest
 from minima_core.data.shards import Shard, write_shard
 from minima_core.errors import DataError
@@ -110,7 +110,7 @@ class Aligned(Importer):
                 [found[key].name for key in sorted(set(found) - set(self._partners[RGB]))],
             )
         views.prepare(out / RAW, workers=workers)
-        self.left_out.add(NOT_TAKEN, sorted(not_taken(views, out / RAW)))
+        add_left_out(self.left_out, views, out / RAW)
 
     def names(self, out: Path) -> list[str]:
         """Return the names of the scenes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -10,12 +9,13 @@ from pydantic import Field
 
 from minima_core.config import checked
 from minima_core.data.datasets._layout import scene_names
-from minima_core.data.datasets.photos import VIEWS_FILE, Photos, originals, read_views
+from minima_core.data.datasets.photos import VIEWS_FILE, Photos, kept_views, originals, read_views, views_left_out
 from minima_core.data.importers.base import RAW, Importer, Settings, Skipped, inside
 from minima_core.data.index import Scene
 from minima_core.io.images import find_images
 
 NOT_TAKEN = "photograph that is a copy of another, or has too little texture for two views"
+FLAT_VIEW = "view that is too flat, black or white, of a photograph that has others"
 MADE = "image of an index, or made by `minima synthesise`, that lies among the photographs"
 
 
@@ -71,7 +71,7 @@ class PhotoFolder(Importer):
         made = sorted(set(find_images(self.source)) - set(self.views.files()))
         self.left_out.add(MADE, [str(path.relative_to(self.source)) for path in made])
         self.views.prepare(out / RAW, workers=workers)
-        self.left_out.add(NOT_TAKEN, sorted(not_taken(self.views, out / RAW)))
+        add_left_out(self.left_out, self.views, out / RAW)
 
     def names(self, out: Path) -> list[str]:
         """Return the names of the scenes."""
@@ -82,10 +82,9 @@ class PhotoFolder(Importer):
         return read_views(out / RAW, name, self.views.settings)
 
 
-def not_taken(photos: Photos, raw: Path) -> set[str]:
-    """Return the photographs, relative to their folder, that ``raw`` holds no views of."""
-    scenes = [
-        json.loads((raw / name / VIEWS_FILE).read_text(encoding="utf-8")) for name in scene_names(raw, VIEWS_FILE)
-    ]
-    taken = {record["file"] for scene in scenes for record in scene["photos"].values()}
-    return {str(path.relative_to(photos.folder)) for path in photos.files()} - taken
+def add_left_out(left_out: Skipped, photos: Photos, raw: Path) -> None:
+    """Tell ``left_out`` the photographs that ``raw`` holds no views of, and count the views that others lack."""
+    files = {str(path.relative_to(photos.folder)) for path in photos.files()}
+    left_out.add(NOT_TAKEN, sorted(files - kept_views(raw).keys()))
+    lost = views_left_out(raw, photos.settings)
+    left_out.add(FLAT_VIEW, lost, sum(lost.values()))

@@ -96,6 +96,8 @@ def test_views_without_texture_are_drawn_again_or_left_out(tmp_path, caplog):
             count[Path(path).stem[:12]] = count.get(Path(path).stem[:12], 0) + 1
     assert len(count) == 2 and max(count.values()) == 9 and min(count.values()) >= 2
     assert "nothing.png is left out" in caplog.text
+    lost = 2 * 9 - sum(count.values())
+    assert lost > 0 and f"{lost} views are left out, for example of {tmp_path}/album/sky.png: " in caplog.text
 
 
 def test_homography_maps_the_quad_to_the_corners():

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from minima_core.data.datasets import _layout
 from minima_core.data.datasets._frames import TUM
 from minima_core.data.datasets._layout import posed_scene
-from minima_core.data.importers.photos import MADE
+from minima_core.data.importers.photos import FLAT_VIEW, MADE
 from minima_core.data.importing import build_index, raw_folder
 from minima_core.data.index import read_scene
 from minima_core.data.pairs import PairSource
@@ -230,6 +230,17 @@ def test_a_folder_of_photographs_becomes_homography_pairs(tmp_path):
     assert report.images == 9 and set(report.splits) == {"train", "val"} and not report.skipped
     source = PairSource(tmp_path / "out", tmp_path / "out/raw", None, split="train", names=[])
     assert source.load(0).H_0to1 is not None
+
+
+def test_the_report_counts_the_views_that_a_photograph_lacks(tmp_path):
+    for name in ("a", "sky"):
+        smooth = cv2.resize(colour(len(name), (30, 20)), (300, 200), interpolation=cv2.INTER_CUBIC)
+        smooth[:, : 200 if name == "sky" else 0] = 255
+        write_image(tmp_path / f"photos/{name}.jpg", smooth)
+    settings = {"size": [96, 64], "views": 8, "crop": 0.5, "shift": 1.0}
+    report = build_index("photos", tmp_path / "photos", tmp_path / "out", settings=settings)
+    assert [(one.reason, one.count) for one in report.skipped] == [(FLAT_VIEW, 18 - report.images)]
+    assert report.skipped[0].first == ["sky.jpg"]
 
 
 def test_an_index_among_the_photographs_is_not_read_as_photographs(tmp_path):
