@@ -160,15 +160,13 @@ def synthesise(
     _check_folder(out)
     from minima_core.synthesis.base import MODALITIES
     from minima_core.synthesis.files import synthesise_files
-    from minima_core.synthesis.policy import require_allowed
 
     settings = {**MODALITIES.settings(modality, engine), **_assignments(set_)}
     chosen = MODALITIES.create(modality, settings, f"settings of {modality}")
-    words = {"where": f"modality {modality}", "called": "--licence", "remedy": "give --licence any"}
-    require_allowed(modality, settings, licence, **words)
     if chosen.weights == "random":
         typer.echo("weights: random; the images show that the engine runs, and nothing else")
-    made = synthesise_files(input, out, modality=modality, settings=settings, seed=seed, device=_device(device))
+    how: Any = {"seed": seed, "device": _device(device), "licence": licence}
+    made = synthesise_files(input, out, modality=modality, settings=settings, **how)
     terms = chosen.terms()
     use = "" if terms.commercial else ", which does not allow commercial use"
     typer.echo(f"{len(made)} {modality} images in {out}; licence of the engine {terms.name}{use}")

@@ -21,6 +21,7 @@ from minima_core.provenance import code_digest
 from minima_core.synthesis.base import MODALITIES, Engine
 from minima_core.synthesis.gate import Params as GateParams
 from minima_core.synthesis.gate import judge, shipped
+from minima_core.synthesis.policy import require_allowed
 from minima_core.synthesis.runner import CODE
 from minima_core.synthesis.sources import Item
 
@@ -48,6 +49,7 @@ def synthesise_files(
     settings: dict[str, Any],
     seed: int,
     device: str = "cpu",
+    licence: str = "permissive",
 ) -> list[Path]:
     """Make ``modality`` of a picture, or of all under a folder, keeping its tree; return the outputs.
 
@@ -55,14 +57,17 @@ def synthesise_files(
     ``.png`` where the engine asks for it, else JPEG of quality 95; raw values that the engine keeps lie beside them as
     ``<stem>.raw.png``, see ``decode_raw``. An output that an earlier run made from the same bytes, settings and seed by
     the same code stays, and is returned too. Beside a picture ``<stem>.h5`` (data set ``depth``) may give its depth and
-    ``<stem>.txt`` (first line fx,fy,cx,cy) its intrinsics, which engines that look at the camera read.
+    ``<stem>.txt`` (first line fx,fy,cx,cy) its intrinsics, which engines that look at the camera read. ``licence`` is
+    the policy: ``permissive``, or ``any`` for an engine, or weights, that forbid commercial use.
 
     Raises:
         Unavailable: if no picture holds what the modality is made from.
         DataError: naming pictures that cannot be read; the others are made nevertheless. If there is no picture.
-        ConfigError: if ``out`` is the folder of the pictures themselves.
+        ConfigError: if ``out`` is the folder of the pictures themselves, or the policy refuses the engine.
     """
     engine = MODALITIES.create(modality, settings, f"settings of {modality}")
+    words = {"where": f"modality {modality}", "called": "--licence", "remedy": "give --licence any"}
+    require_allowed(modality, settings, licence, **words)
     engine.setup(device)
     root, images = _pictures(input, out)
     targets = _targets(images, root, engine.suffix)

@@ -198,6 +198,13 @@ def test_settings_from_elsewhere_are_not_blamed_on_params_yaml(pictures, tmp_pat
     assert "params.yaml" not in str(caught.value)
 
 
+def test_an_engine_that_not_everybody_may_use_takes_a_decision(pictures, tmp_path):
+    settings = MODALITIES.settings("normal", "dsine")
+    with pytest.raises(ConfigError, match="does not allow commercial use, and --licence is permissive"):
+        synthesise_files(pictures, tmp_path / "out", modality="normal", settings=settings, seed=0)
+    assert not (tmp_path / "out").exists()
+
+
 def test_raw_values_lie_beside_their_picture(pictures, tmp_path, engine):
     out = tmp_path / "out"
     made = run(pictures, out, "depth", **NETWORK)
