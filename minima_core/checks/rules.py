@@ -157,6 +157,7 @@ def _pairs(params: Params) -> Iterator[Rule]:
     yield Rule("pairs", "band", "overlap", f"overlap of a pair is within {low:g} to {high:g}", remedy, low, high)
     if params.pairs_per_scene:
         text = f"at least {params.fit:.0%} of the matches of a pair agree with its pose or homography"
+        text += _of_most(params.fitting, "the pairs")
         mend = "poses, homographies or intrinsics are not those of the images: check the source's conventions"
         yield Rule("pairs", "band", "fit", text, mend, params.fit, 1, mostly=params.fitting)
     yield Rule("pairs", "nothing", "homography", "homographies are finite and keep the image in front", _REINDEX)
@@ -189,12 +190,12 @@ def _renditions(modality: str, params: Params) -> Iterator[Rule]:
     own = modality if modality in params.bands else "other"
     yield from _contrast(modality, modality, band, f"{again}, or widen validation.bands.{own} in params.yaml")
     if band.agreement is not None:
-        text = f"{modality} images show the structure of their source"
+        text = f"{modality} images show the structure of their source{_of_most(band.mostly)}"
         enough = f"at least {params.judged:.0%} of {modality} images have enough structure to be compared"
         yield Rule(modality, "mean", "judged", enough, again, params.judged, 1)
         yield Rule(modality, "band", "agreement", text, again, band.agreement, mostly=band.mostly)
     if band.offset is not None:
-        text = f"{modality} images lie within {band.offset:g} px of their source"
+        text = f"{modality} images lie within {band.offset:g} px of their source{_of_most(band.mostly)}"
         yield Rule(modality, "band", "offset", text, again, 0, band.offset, mostly=band.mostly)
 
 
@@ -202,5 +203,10 @@ def _contrast(table: str, modality: str, band: Band, remedy: str) -> Iterator[Ru
     words = {"std": "contrast", "entropy": "entropy", "saturated": "share of saturated pixels"}
     for column, word in words.items():
         low, high = getattr(band, column)
-        text = f"{word} of {modality} images is within {low:g} to {high:g}"
+        text = f"{word} of {modality} images is within {low:g} to {high:g}{_of_most(band.mostly)}"
         yield Rule(table, "band", column, text, remedy, low, high, mostly=band.mostly)
+
+
+def _of_most(share: float, rows: str = "them") -> str:
+    """Return what a rule's text adds where not every row must satisfy it."""
+    return "" if share == 1 else f" (at least {100 * share:.4g}% of {rows})"
