@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import torch
@@ -109,12 +111,12 @@ def same_looks(looks: list[int]) -> list[tuple[int, int]]:
     Pictures with large flat parts share the bits of those; ``same_picture`` tells them apart. Of two that look the same
     at least one of ``SAME + 1`` pieces is equal, so that only those are compared.
     """
-    width = -(-(LOOK * LOOK) // (SAME + 1))
+    ends = [piece * LOOK * LOOK // (SAME + 1) for piece in range(SAME + 2)]  # of about equal width, and none is empty
     found = set()
-    for piece in range(SAME + 1):
+    for first, end in pairwise(ends):
         groups: dict[int, list[int]] = {}
         for j, value in enumerate(looks):
-            group = groups.setdefault(value >> piece * width & (1 << width) - 1, [])
+            group = groups.setdefault(value >> first & (1 << end - first) - 1, [])
             found |= {(i, j) for i in group if (looks[i] ^ value).bit_count() <= SAME}
             group.append(j)
     return sorted(found)
