@@ -16,9 +16,7 @@ import numpy as np
 
 from minima_core.config import load_params
 from minima_core.data.datasets.anatomy import Anatomy
-from minima_core.io.images import to_tensor
-from minima_core.matchers.base import Matcher
-from minima_core.models import load_matcher
+from minima_core.models import LoadedMatcher, load_matcher
 from minima_core.synthesis.base import MODALITIES, Source
 from minima_core.synthesis.sources import items_of
 
@@ -55,13 +53,13 @@ def slices(count: int) -> list[Source]:
         return [item.read() for item in items if item.name.endswith("-0")]
 
 
-def follow(matcher: Matcher, source: Source, resolution: int) -> tuple[int, int]:
+def follow(matcher: LoadedMatcher, source: Source, resolution: int) -> tuple[int, int]:
     """Return how many matches there are between a slice and its warped emission picture, and how many are right."""
     settings = {"resolution": [resolution] * 2, "noise": [0.02] * 2, "palettes": ["gray"]}
     engine = MODALITIES.create("nuclear", MODALITIES.settings("nuclear") | settings)
     H_0to1 = cv2.getPerspectiveTransform(CORNERS, MOVED)
     seen = cv2.warpPerspective(engine.synthesise(source, seed=0, modality="nuclear").image, H_0to1, (640, 480))
-    found = matcher.match(to_tensor(source.image), to_tensor(seen), max_keypoints=2048, long_side=640)
+    found = matcher.match(source.image, seen, max_keypoints=2048, long_side=640)
     if not len(found.mkpts0):
         return 0, 0
     there = cv2.perspectiveTransform(found.mkpts0.numpy()[None].astype(np.float64), H_0to1)[0]

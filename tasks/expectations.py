@@ -75,9 +75,8 @@ def _context(docs: Path | None) -> Any:
     logging.getLogger(ProgressBarsConfig.__module__).setLevel(logging.WARNING)  # sets a level of its own on import
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    for name, site in dict(
-        context.variables.data_docs_sites or {}
-    ).items():  # its own site, in a temporary folder it leaves
+    own = dict(context.variables.data_docs_sites or {})
+    for name, site in own.items():  # in a temporary folder, which it leaves
         shutil.rmtree(site["store_backend"]["base_directory"], ignore_errors=True)
         context.delete_data_docs_site(name)
     if docs is not None:

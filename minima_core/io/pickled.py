@@ -22,10 +22,7 @@ from numpy.lib import format as npy
 from minima_core.errors import DataError
 
 MAX_BYTES = 4 * 2**30  # of a file, or of one array in an archive
-SUSPECT_BYTES, SUSPECT_RATIO = (
-    64 * 2**20,
-    100,
-)  # what unpacks to more than this, and that many times its size, is a bomb
+SUSPECT_BYTES, SUSPECT_RATIO = 64 * 2**20, 100  # what unpacks to more, and that many times its size, is a bomb
 _CODE = re.compile(r"(b1|[iu][1248]|f(2|4|8|16)|c(8|16|32)|[SU]\d{1,6}|O8?)")
 
 
@@ -235,10 +232,8 @@ class _Unpickler(pickle.Unpickler):
 def pickle_bytes(values: Any) -> bytes:
     """Return a pickle of arrays and containers as LoFTR's files are; numpy of any version reads it."""
     data = pickle.dumps(values, protocol=3)
-    for name in (
-        "_reconstruct",
-        "scalar",
-    ):  # numpy 2's module, unknown to 1.25; the name stands there once, then in the memo
+    for name in ("_reconstruct", "scalar"):
+        # numpy 2's module, unknown to 1.25; the name stands there once, then in the memo
         new, old = (f"cnumpy.{core}.multiarray\n{name}\n".encode() for core in ("_core", "core"))
         data = data.replace(new, old, 1)
     return data

@@ -44,7 +44,7 @@ class XFeat(Matcher):
     def load_published(self) -> Provenance:
         """Load the official weights."""
         self.extractor.load_published()
-        return Provenance({Extractor.FILE: PUBLISHED[Extractor.FILE].sha256}, self.terms())
+        return Provenance.of(Extractor.FILE)
 
     def _extract(self, image: torch.Tensor, max_keypoints: int) -> Features:
         return self.extractor.extract(image, max_keypoints)

@@ -141,18 +141,3 @@ class NetworkEngine(Engine):
     @abstractmethod
     def _synthesise_batch(self, sources: Sequence[Source], rngs: Sequence[np.random.Generator]) -> list[Rendition]:
         """Return the renditions of images of one size; hold ``computing`` for as long as it takes and no longer."""
-
-
-def local_weights(path: str) -> dict[str, torch.Tensor]:
-    """Return the tensors of a .safetensors file that was trained here.
-
-    Raises:
-        WeightsError: if it is missing or damaged.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"cannot read {path}: {error}; train it again or set `weights: published`") from None

@@ -172,10 +172,7 @@ def draw_sample(pair: AlignedPair, generator: np.random.Generator, *, side: int,
     visible, infrared = read_image(pair.visible), read_image(pair.infrared)
     height, width = visible.shape[:2]
     short = min(height, width)
-    left, top = (
-        int(generator.integers(width - short, endpoint=True)),
-        int(generator.integers(height - short, endpoint=True)),
-    )
+    left, top = (int(generator.integers(room, endpoint=True)) for room in (width - short, height - short))
     mirrored, chance = bool(generator.integers(2)), float(generator.random())
     box = (left, top, left + short, top + short)
     return Sample(

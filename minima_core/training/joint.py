@@ -31,6 +31,8 @@ from torch.nn import functional as F
 from minima_core.config import Section
 from minima_core.data.pairs import PairSource, motion
 from minima_core.errors import DataError
+from minima_core.geometry.cells import CELL
+from minima_core.geometry.coords import scaling
 from minima_core.geometry.homography import warp_homography
 from minima_core.geometry.project import warp_points
 from minima_core.matchers.lightglue.loss import deep_loss
@@ -45,10 +47,9 @@ from minima_core.training import checkpoint
 from minima_core.training.appearance import redraw_tones
 from minima_core.training.checkpoint import Progress
 from minima_core.training.optim import lr_factor
-from minima_core.training.steps import Fitted, descend, deterministic, keep_best, load_best, one_ahead, resume
+from minima_core.training.steps import Fitted, descend, deterministic, keep_best, load_best, one_ahead, resume, set_lr
 from minima_core.types import RGB
 
-CELL = 8  # pixels of an image that one cell of XFeat's maps stands for
 NMS, SURE = 5, 0.05  # XFeat's own: window and least value of a keypoint
 NEAR = 8.0  # pixels within which two points are too alike to be told apart
 HIDDEN = 0.05  # a point is hidden where the other view's depth differs by more than this share of its own
@@ -259,7 +260,7 @@ def draw(album: Album, params: JointTraining, seed: int, step: int | str, *, dev
     )  # view to picture
     for b, pair in enumerate(stereo):
         if pair is not None:  # two cameras differ enough
-            placed[:, b] = _whole((width, height), params.view)
+            placed[:, b] = scaling((width / params.view[0], height / params.view[1])).numpy()  # all of it is shown
     H_view = torch.from_numpy(placed.reshape(-1, 3, 3)).to(device)
     there = warp_homography(H_view, _pixels(params.view, H_view))
     size = torch.tensor([width, height], device=device)
@@ -306,12 +307,6 @@ def _cameras(
     return depth, K, T_0to1
 
 
-def _whole(size: tuple[int, int], view: tuple[int, int]) -> np.ndarray:
-    """Return the (3, 3) homography from the pixels of a view to those of a picture, all of which it shows."""
-    across, down = size[0] / view[0], size[1] / view[1]
-    return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
-
-
 def _placement(random: np.random.Generator, size: tuple[int, int], params: JointTraining) -> np.ndarray:
     """Return a (3, 3) homography from the pixels of a view to those of a picture of ``size``."""
     width, height = params.view
@@ -346,11 +341,11 @@ class Joint(nn.Module):
         matcher.extractor.net.requires_grad_(True)
 
     def groups(self) -> list[dict[str, Any]]:
-        """Return the optimiser's parameter groups, each with the rate that the schedule scales."""
+        """Return the optimiser's parameter groups, ``initial_lr`` of each is its rate at factor 1."""
         p = self.params
         xfeat: Any = self.matcher.extractor.net  # its parts have no types
         pairs = ((xfeat.net, p.lr_extractor), (self.matcher.network, p.lr_matcher))
-        return [{"params": [w for w in part.parameters() if w.requires_grad], "rate": lr} for part, lr in pairs]
+        return [{"params": [w for w in part.parameters() if w.requires_grad], "initial_lr": lr} for part, lr in pairs]
 
     def loss(self, batch: Batch, random: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the weighted loss and its parts."""
@@ -556,8 +551,7 @@ def _step(
         decay_from=params.decay_from,
         decay_to=params.decay_to,
     )
-    for group in optimiser.param_groups:
-        group["lr"] = group["rate"] * factor
+    set_lr(optimiser, factor)
     optimiser.zero_grad(set_to_none=True)
     total, parts = joint.loss(batch, _generator(seed, progress.step))
     learning = [weight for group in optimiser.param_groups for weight in group["params"]]

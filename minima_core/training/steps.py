@@ -75,9 +75,8 @@ def deterministic(threads: int) -> Iterator[None]:
     )
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    memory.fill_uninitialized_memory = (
-        False  # costs a seventh of a step, and nothing here reads what it has not written
-    )
+    # it costs a seventh of a step, and nothing here reads what it has not written
+    memory.fill_uninitialized_memory = False
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from minima_core.config import Section
 from minima_core.data.datasets._layout import (
+    CAMERAS,
     Camera,
     depth_path,
     image_path,
@@ -74,7 +75,7 @@ class Synthetic(Dataset):
     def scenes(self, root: Path, *, workers: int = 1) -> Iterator[Scene]:
         """Yield the scenes with their pairs."""
         p = self.settings
-        for name in scene_names(root, "cameras.json"):
+        for name in scene_names(root, CAMERAS):
             yield posed_scene(root, name, overlap=p.overlap, max_pairs=p.max_pairs, seed=self.seed, workers=workers)
 
 

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
 from minima_core import weights
 from minima_core.errors import WeightsError
 from minima_core.geometry.cells import CELL, cell_points
+from minima_core.io.weights import read_checkpoint
 from minima_core.licences import Licence
 from minima_core.manifest import file_sha256
 from minima_core.matchers._semidense import (
@@ -92,11 +91,7 @@ class EfficientLoFTR(CellMatcher):
             weights.load_strictly(self.network, convert(unwrapped(weights.load(MINIMA_FILE))), MINIMA_FILE)
             return Provenance.of(MINIMA_FILE)
         path = weights.fetch_repository(REPOSITORY) / "model.safetensors"
-        try:
-            state = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise WeightsError(f"{path} cannot be read as weights: {error}; remove it") from None
-        weights.load_strictly(self.network, state, str(path))
+        weights.load_strictly(self.network, read_checkpoint(path, "remove it"), str(path))
         entry = REPOSITORIES[REPOSITORY]
         return Provenance({f"{entry.repo}@{entry.revision}": file_sha256(path)}, self.terms())
 

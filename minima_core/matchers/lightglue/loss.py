@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from minima_core.matchers.lightglue.assignment import Assignment, assign
+from minima_core.supervision.coarse import mean_by_pair
 from minima_core.types import UNMATCHED
 
 
@@ -18,8 +19,7 @@ def assignment_nll(found: Assignment, matches0: torch.Tensor, matches1: torch.Te
     Labels are (B, M) and (B, N) with UNMATCHED and IGNORE. A pair without labels of a kind has zero loss of it.
     """
     b, i = (matches0 >= 0).nonzero(as_tuple=True)
-    pairs = len(matches0)
-    positive = _mean_per_pair(-found.at(b, i, matches0[b, i]), b, pairs)
+    positive = mean_by_pair(-found.at(b, i, matches0[b, i]), b, len(matches0))
     none0, none1 = matches0 == UNMATCHED, matches1 == UNMATCHED
     count = none0.sum(1).clamp(min=1) + none1.sum(1).clamp(min=1)  # each side counts one at least, as published
     negative = (
@@ -27,12 +27,6 @@ def assignment_nll(found: Assignment, matches0: torch.Tensor, matches1: torch.Te
         + torch.where(none1, -F.logsigmoid(-found.z1), 0.0).sum(1)
     ) / count
     return 0.5 * positive + 0.5 * negative, positive, negative
-
-
-def _mean_per_pair(values: torch.Tensor, b: torch.Tensor, pairs: int) -> torch.Tensor:
-    """Return (B,) means of (K,) values that belong to pairs ``b``; 0 where a pair has none."""
-    total = torch.zeros(pairs, dtype=values.dtype, device=values.device).index_add(0, b, values)
-    return total / torch.bincount(b, minlength=pairs).clamp(min=1)
 
 
 def confidence_loss(

@@ -16,7 +16,6 @@ from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.matchers.lightglue import network
 from minima_core.matchers.lightglue.assignment import assign
 from minima_core.matchers.lightglue.extractors import EXTRACTORS, ExtractorName, Features
-from minima_core.matchers.lightglue.loss import deep_loss
 from minima_core.matchers.lightglue.network import FILES, Published, build, layers, stack
 from minima_core.types import IGNORE, Matches
 
@@ -119,6 +118,8 @@ class LightGlue(Matcher):
 
     def loss(self, batch: Batch) -> Losses:
         """Return LightGlue's deep supervision loss, with the last layer's recall and precision among its parts."""
+        from minima_core.matchers.lightglue.loss import deep_loss
+
         batch = batch.to(next(self.network.parameters()).device)
         total, parts, (decided0, _) = deep_loss(
             self.network,

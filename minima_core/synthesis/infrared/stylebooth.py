@@ -21,9 +21,8 @@ from minima_core.synthesis.infrared._latent_editor import Guidance, LatentEditor
 from minima_core.synthesis.infrared._networks import ADAPTER, CHECKPOINT, CLIP, published_networks, random_networks
 from minima_core.synthesis.network import NetworkEngine
 
-BYTES_PER_PIXEL = (
-    4500  # of the canvas, in single precision: decoding one takes 4.1 kB (measured), its predictions 2.2 kB
-)
+# of the canvas, in single precision: decoding one takes 4.1 kB (measured), its predictions 2.2 kB
+BYTES_PER_PIXEL = 4500
 
 
 class StyleBooth(NetworkEngine):

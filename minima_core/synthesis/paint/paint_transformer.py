@@ -11,9 +11,10 @@ import torch
 
 from minima_core import weights
 from minima_core.errors import WeightsError
+from minima_core.io.weights import read_checkpoint
 from minima_core.manifest import file_sha256
 from minima_core.synthesis.base import Rendition, Source
-from minima_core.synthesis.network import NetworkEngine, local_weights
+from minima_core.synthesis.network import NetworkEngine
 from minima_core.synthesis.paint._meta_brushes import PUBLISHED_BRUSHES, own_brushes, published_brushes
 from minima_core.synthesis.paint._paint_passes import FinalPass, paint, square_side
 from minima_core.synthesis.paint._painter import (
@@ -86,7 +87,9 @@ class PaintTransformer(NetworkEngine):
         return TINY_SIZE if self.weights == "random" else PUBLISHED_SIZE
 
     def _state(self) -> dict[str, torch.Tensor]:
-        return weights.load(CHECKPOINT) if self.weights == "published" else local_weights(self.params.weights)
+        if self.weights == "published":
+            return weights.load(CHECKPOINT)
+        return read_checkpoint(Path(self.params.weights), "train it again or set `weights: published`")
 
     def memory(self, width: int, height: int) -> int:
         """Return about how many bytes one image takes: its square canvas, target and patches, a few times over."""
