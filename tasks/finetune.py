@@ -85,16 +85,7 @@ def main(args: FinetuneArgs) -> TrainingReport:
         remove_when_done(scratch)  # a forced rerun is to train again
         tracker.artifact(args.out / ModelCard.FILE)
         tracker.tags(card.tags())
-    return TrainingReport(
-        stage="finetune",
-        matcher=args.matcher,
-        steps=fitted.steps,
-        skipped_steps=fitted.skipped,
-        final=fitted.final,
-        seconds=time.monotonic() - began,
-        card_digest=card.digest(),
-        weights_sha256=card.weights_sha256,
-    )
+    return TrainingReport.of("finetune", card, fitted, time.monotonic() - began)
 
 
 def _key(args: FinetuneArgs, parent: ModelCard, params: TrainingParams, seed: int) -> str:

@@ -67,16 +67,7 @@ def main(args: FinetuneJointArgs) -> TrainingReport:
         remove_when_done(scratch)  # a forced rerun is to train again
         tracker.artifact(args.out / ModelCard.FILE)
         tracker.tags(card.tags())
-    return TrainingReport(
-        stage="finetune_joint",
-        matcher=card.matcher,
-        steps=fitted.steps,
-        skipped_steps=fitted.skipped,
-        final=fitted.final,
-        seconds=time.monotonic() - began,
-        card_digest=card.digest(),
-        weights_sha256=card.weights_sha256,
-    )
+    return TrainingReport.of("finetune_joint", card, fitted, time.monotonic() - began)
 
 
 def find_data_sets(folder: Path) -> dict[str, Path]:

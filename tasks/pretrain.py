@@ -78,16 +78,7 @@ def main(args: PretrainArgs) -> TrainingReport:
             remove_when_done(scratch)  # a forced rerun is to train again
         tracker.artifact(args.out / ModelCard.FILE)
         tracker.tags(card.tags())
-    return TrainingReport(
-        stage="pretrain",
-        matcher=args.matcher,
-        steps=fitted.steps if fitted else 0,
-        skipped_steps=fitted.skipped if fitted else 0,
-        final=fitted.final if fitted else {},
-        seconds=time.monotonic() - began,
-        card_digest=card.digest(),
-        weights_sha256=card.weights_sha256,
-    )
+    return TrainingReport.of("pretrain", card, fitted, time.monotonic() - began)
 
 
 def _start(name: str, settings: Any, params: Pretrain, seed: int) -> tuple[Matcher, Provenance]:

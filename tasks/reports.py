@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from minima_core.errors import DataError
+
+if TYPE_CHECKING:
+    from minima_core.manifest import ModelCard
+    from minima_core.training.steps import Fitted
 
 
 class _Report(BaseModel):
@@ -83,6 +87,26 @@ class TrainingReport(_Report):
     seconds: float
     card_digest: str
     weights_sha256: str
+
+    @classmethod
+    def of(
+        cls,
+        stage: Literal["pretrain", "finetune", "finetune_joint"],
+        card: ModelCard,
+        fitted: Fitted | None,
+        seconds: float,
+    ) -> Self:
+        """Return what is said of the model with ``card``; ``fitted`` is None where nothing was trained."""
+        return cls(
+            stage=stage,
+            matcher=card.matcher,
+            steps=fitted.steps if fitted else 0,
+            skipped_steps=fitted.skipped if fitted else 0,
+            final=fitted.final if fitted else {},
+            seconds=seconds,
+            card_digest=card.digest(),
+            weights_sha256=card.weights_sha256,
+        )
 
 
 class FetchReport(_Report):
