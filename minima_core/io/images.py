@@ -380,7 +380,11 @@ def decode_raw(data: bytes, span: Sequence[float], name: str = "raw values") -> 
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write (H, W, 3) or (H, W) uint8 atomically; ``.png`` is lossless, ``.jpg`` quality 95."""
+    """Write (H, W, 3) or (H, W) uint8 atomically; ``.png`` is lossless, ``.jpg`` quality 95.
+
+    Raises:
+        DataError: if the suffix names no format that Pillow writes.
+    """
     suffix = path.suffix.lower()
     if suffix == ".png":
         data = encode_png(image)

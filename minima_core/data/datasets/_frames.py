@@ -269,7 +269,11 @@ def _inverse(R: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def bring(job: tuple[Sequence, Frame, Path, str]) -> None:
-    """Convert one frame, unless an earlier run did: a JPEG beside depth in metres, both without distortion."""
+    """Convert one frame, unless an earlier run did: a JPEG beside depth in metres, both without distortion.
+
+    Raises:
+        DataError: naming the file that cannot be read, or does not fit the others.
+    """
     sequence, frame, root, scene = job
     target = root / image_path(scene, frame.stem)
     if target.is_file():  # written last

@@ -182,7 +182,11 @@ def sift(job: tuple[Path, str]) -> None:
 
 
 def left_out(root: Path, scene: str) -> Collection[str]:
-    """Return the depth maps of a scene that cannot be used."""
+    """Return the depth maps of a scene that cannot be used.
+
+    Raises:
+        DataError: if the file that says so is missing or damaged.
+    """
     try:
         found: dict[str, str] = json.loads((root / scene / LEFT_OUT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

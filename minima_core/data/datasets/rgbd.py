@@ -89,7 +89,11 @@ def bring_sequences(found: list[Sequence], root: Path, *, validation_share: floa
 
 
 def split_in_time(sequence: Sequence, validation_share: float, gap: int) -> dict[Split, list[Frame]]:
-    """Return the first frames for training and the last for validation, ``gap`` frames apart."""
+    """Return the first frames for training and the last for validation, ``gap`` frames apart.
+
+    Raises:
+        DataError: if there are fewer than two for training.
+    """
     frames = sequence.frames
     last = max(2, round(len(frames) * validation_share))
     first = len(frames) - last - gap

@@ -70,6 +70,9 @@ class Extractor(nn.Module, ABC):
 
         One by one, because convolutions over a batch may round differently from those over one image, and a cached
         feature must not depend on what else was in its batch.
+
+        Raises:
+            ValueError: if a side is no multiple of ``SIZE_MULTIPLE``, which matching sees to.
         """
         height, width = image.shape[-2:]
         if height % self.SIZE_MULTIPLE or width % self.SIZE_MULTIPLE:

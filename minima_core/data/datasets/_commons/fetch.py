@@ -67,7 +67,11 @@ def contents(package: Package, images: list[Image], folder: Path) -> Iterator[tu
 
 
 def shrink(content: bytes, name: str) -> bytes:
-    """Return an encoded image as a JPEG of at most 800 pixels a side; alpha is dropped, games keep masks there."""
+    """Return an encoded image as a JPEG of at most 800 pixels a side; alpha is dropped, games keep masks there.
+
+    Raises:
+        DataError: if Pillow cannot read it.
+    """
     try:
         with Pillow.open(io.BytesIO(content)) as image:
             rgb = image.convert("RGB")

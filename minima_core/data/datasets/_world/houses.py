@@ -12,6 +12,7 @@ from minima_core.data.materials import Material
 
 
 def add_houses(town: Town, random: np.random.Generator, world: WorldName) -> None:
+    """Add a row of houses along each side of the square, fronts towards it."""
     a, b = town.half
     sides = [  # start, direction along the front, outward normal (away from the square)
         (np.array([-a, b]), np.array([1.0, 0.0]), np.array([0.0, 1.0]), 2 * a),

@@ -29,10 +29,11 @@ class Town:
     Attributes:
         half: half width and half depth of the square in metres.
         sun: unit vector towards the sun.
+        tiles: textures of fine detail by name, which ``tile`` looks up.
+        panorama: (h, w, 3) uint8 sky.
         surfaces: everything there is.
         obstacles: footprints.
         subjects: (x, y, z) points worth looking at.
-        panorama: (h, w, 3) uint8 sky.
     """
 
     half: tuple[float, float]
