@@ -19,6 +19,7 @@ from typing import Any
 
 from stages import (
     AUC_AT_10,
+    OF_PHOTOGRAPHS,
     OF_TEXTURES,
     REAL,
     begin,
@@ -32,11 +33,9 @@ from stages import (
     table,
 )
 
-# photographs have no depth, so neither depth images nor normals
-MODALITIES = ["infrared", "event", "paint", "sketch", "sar", "medical"]
 STRATEGIES: dict[str, dict[str, Any]] = {
     "rgb_only": {"strategy": "rgb_only"},
-    **{f"single: {name}": {"strategy": "single", "modality": name} for name in MODALITIES},
+    **{f"single: {name}": {"strategy": "single", "modality": name} for name in OF_PHOTOGRAPHS},
     "random": {"strategy": "random"},
 }
 CHANGES: dict[str, Any] = {
@@ -48,7 +47,7 @@ CHANGES: dict[str, Any] = {
 def main(arguments: argparse.Namespace) -> None:
     """Make the data, train and score every run, and print the table."""
     out = arguments.out.resolve()
-    absent = set(MODALITIES) - set(arguments.modalities)
+    absent = set(OF_PHOTOGRAPHS) - set(arguments.modalities)
     train = {
         "steps": arguments.steps,
         "max_keypoints": arguments.keypoints,
@@ -116,7 +115,7 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path, nargs="?", default=Path("ablation"))
     parser.add_argument("--real", type=Path)
     parser.add_argument("--extractor", choices=["xfeat", "aliked", "disk", "superpoint"], default="xfeat")
-    parser.add_argument("--modalities", nargs="+", choices=MODALITIES, default=MODALITIES)
+    parser.add_argument("--modalities", nargs="+", choices=OF_PHOTOGRAPHS, default=OF_PHOTOGRAPHS)
     parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=80)

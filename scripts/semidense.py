@@ -27,6 +27,8 @@ from typing import Any
 
 from stages import (
     AUC_AT_10,
+    OF_MIXTURE,
+    OF_PHOTOGRAPHS,
     OF_TEXTURES,
     REAL,
     begin,
@@ -42,9 +44,6 @@ from stages import (
 
 from minima_core.manifest import ModelCard
 
-# photographs have no depth, so neither depth images nor normals
-MODALITIES = ["infrared", "event", "paint", "sketch", "sar", "medical"]
-OF_MIXTURE = ["infrared", "depth", "event", "normal", "paint", "sketch", "sar", "medical"]
 THRESHOLD = 0.02  # in use; so short a training leaves probabilities low, and 0.2 is what training refines from
 
 
@@ -90,7 +89,7 @@ RECIPES = {
     "loftr": Recipe("loftr", SMALL, 256, start={"all": 2.0e-3}, rate={"all": 1.0e-3}),
 }
 CHANGES: dict[str, Any] = {
-    "modalities": MODALITIES,
+    "modalities": OF_PHOTOGRAPHS,
     "dataset": {"name": "commons"},
     "validation": OF_TEXTURES,
 }
@@ -119,7 +118,7 @@ def main(arguments: argparse.Namespace) -> None:
         names += REAL
     params = merged(params_with(CHANGES), changes)
     preset = merged(params["training"]["finetune"][matcher]["demo"], TRAIN)
-    make_data(out / "data", params, MODALITIES)
+    make_data(out / "data", params, OF_PHOTOGRAPHS)
     learned = out / "data"
     if arguments.dataset == "mixture":
         learned = out / "mixture"

@@ -15,6 +15,9 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+# modalities; photographs have no depth, so neither depth images nor normals
+OF_PHOTOGRAPHS = ["infrared", "event", "paint", "sketch", "sar", "medical"]
+OF_MIXTURE = ["infrared", "depth", "event", "normal", "paint", "sketch", "sar", "medical"]
 # what params.yaml asks of photographs, widened: textures of games show less
 OF_TEXTURES: dict[str, Any] = {
     "failed": 0.06,

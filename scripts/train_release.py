@@ -15,11 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stages import OF_TEXTURES, make_data, merged, params_with, stage, write
+from stages import OF_MIXTURE, OF_TEXTURES, make_data, merged, params_with, stage, write
 
-MODALITIES = ["infrared", "depth", "event", "normal", "paint", "sketch", "sar", "medical"]
 CHANGES: dict[str, Any] = {
-    "modalities": MODALITIES,
+    "modalities": OF_MIXTURE,
     "dataset": {"commons": {"views": 1}},  # joint training warps them itself
     "matcher": {"lightglue": {"long_side": 1024, "max_keypoints": 2048, "filter_threshold": 0.1}},
     "validation": OF_TEXTURES,
@@ -44,7 +43,7 @@ def main() -> None:
     out: Path = arguments.out.resolve()
     params = params_with(CHANGES)
     for name in ("commons", "synthetic"):
-        make_data(out / "data" / name, merged(params, {"dataset": {"name": name}}), MODALITIES)
+        make_data(out / "data" / name, merged(params, {"dataset": {"name": name}}), OF_MIXTURE)
     run = out / f"seed-{arguments.seed}"
     params = merged(params, {"seed": arguments.seed})
     write(run, merged(params, {"joint_training": FIRST}))
