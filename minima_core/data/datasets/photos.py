@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -331,13 +331,33 @@ def take(photo: np.ndarray, H: np.ndarray, quad: np.ndarray, size: tuple[int, in
     return cv2.warpPerspective(photo, H, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
+class _Taken(NamedTuple):
+    """The views of one scene: of each photograph, by the name of its views, its file and the (K, 3, 3) ways to them."""
+
+    split: Split
+    size: tuple[int, int]
+    photos: dict[str, tuple[str, np.ndarray]]
+
+
+def _taken(root: Path, name: str) -> _Taken:
+    """Return what ``_write_scene`` wrote down."""
+    path = root / name / VIEWS_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        photos = {stem: (str(r["file"]), np.array(r["H"], np.float64)) for stem, r in sorted(content["photos"].items())}
+        return _Taken(content["split"], (int(content["size"][0]), int(content["size"][1])), photos)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"cannot read {path} ({type(error).__name__}: {error}); {REMEDY}") from None
+
+
 def kept_views(root: Path) -> dict[str, int]:
-    """Return how many views ``prepare`` wrote of each photograph, by its path below their folder; sorted."""
-    scenes = [
-        json.loads((root / name / VIEWS_FILE).read_text(encoding="utf-8")) for name in scene_names(root, VIEWS_FILE)
-    ]
-    records = [record for scene in scenes for record in scene["photos"].values()]
-    return {record["file"]: len(record["H"]) for record in sorted(records, key=lambda record: record["file"])}
+    """Return how many views ``prepare`` wrote of each photograph, by its path below their folder; sorted.
+
+    Raises:
+        DataError: if a file is missing or damaged.
+    """
+    taken = [view for name in scene_names(root, VIEWS_FILE) for view in _taken(root, name).photos.values()]
+    return {file: len(H) for file, H in sorted(taken, key=lambda view: view[0])}
 
 
 def views_left_out(root: Path, p: Views) -> dict[str, int]:
@@ -351,22 +371,16 @@ def read_views(root: Path, name: str, p: Views) -> Scene:
     Raises:
         DataError: if a file is missing or damaged.
     """
-    path = root / name / VIEWS_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        photos = {stem: np.array(record["H"], np.float64) for stem, record in sorted(content["photos"].items())}
-        split, size = content["split"], (int(content["size"][0]), int(content["size"][1]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"cannot read {path} ({type(error).__name__}: {error}); {REMEDY}") from None
+    taken = _taken(root, name)
     images: list[str] = []
     pairs, overlaps, homographies = [], [], []
-    for stem, H in photos.items():
+    for stem, (_, H) in taken.photos.items():
         first = len(images)
         images += [image_path(name, f"{stem}-{k}") for k in range(len(H))]
         for i, j in zip(*np.triu_indices(len(H), 1), strict=True):
             H_0to1 = H[j] @ np.linalg.inv(H[i])
             H_0to1 = H_0to1 / H_0to1[2, 2]
-            overlap = homography_overlap(torch.from_numpy(H_0to1), size, size)
+            overlap = homography_overlap(torch.from_numpy(H_0to1), taken.size, taken.size)
             if p.overlap[0] < overlap <= p.overlap[1]:
                 pairs.append((first + i, first + j))
                 overlaps.append(overlap)
@@ -376,11 +390,11 @@ def read_views(root: Path, name: str, p: Views) -> Scene:
         raise DataError(f"no {root / missing}; {REMEDY}")
     return Scene(
         name,
-        split,
+        taken.split,
         images,
         [""] * n,
         [""] * n,
-        np.tile(np.array(size, np.int64), (n, 1)),
+        np.tile(np.array(taken.size, np.int64), (n, 1)),
         np.full((n, 3, 3), np.nan),
         np.full((n, 4, 4), np.nan),
         np.array(pairs, np.int64).reshape(-1, 2),

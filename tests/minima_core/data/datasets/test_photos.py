@@ -179,6 +179,16 @@ def test_bad_photo_is_one_line_that_names_it(album, tmp_path, name, plant, messa
     assert "\n" not in str(error.value)
 
 
+def test_views_whose_record_is_damaged_are_one_line(album, tmp_path):
+    data = dataset(album)
+    data.prepare(tmp_path / "raw")
+    record = next((tmp_path / "raw").glob("*/views.json"))
+    record.write_text(record.read_text()[:-20])
+    for again in (lambda: data.prepare(tmp_path / "raw"), lambda: list(data.scenes(tmp_path / "raw"))):
+        with pytest.raises(DataError, match=r"^cannot read .*views\.json .*; [^\n]*$"):
+            again()
+
+
 def test_all_bad_photos_are_told_of_at_once(album, tmp_path):
     write_image(album / "flat.png", np.full((240, 320, 3), 90, np.uint8))
     write_image(album / "tiny.png", picture(8, (48, 48)))
