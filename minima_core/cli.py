@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from minima_core.cli_arguments import PICTURE, assignments, check_folder, check_output, cores, device_of
 from minima_core.cli_index import index
 from minima_core.cli_report import report
 from minima_core.errors import ConfigError, DataError, MinimaError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 TALLEST = 1080  # pixels that images are drawn at: matches are lines one pixel wide
 MANY, USUAL = 8192, 2048  # keypoints an image
-DATA, PICTURE = (".json", ".h5"), (".png", ".jpg", ".jpeg")
+DATA = (".json", ".h5")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(index, name="index")
 app.command()(report)
@@ -114,15 +114,15 @@ def match(
         if not path.is_file():
             what = f"{path} is not a file" if path.exists() else f"no file {path}"
             raise DataError(f"{what}; give the path of an image")
-    _check_output(out, "--out", DATA, (image0, image1))
+    check_output(out, "--out", DATA, (image0, image1))
     if viz is not None:
-        _check_output(viz, "--viz", PICTURE, (image0, image1, out))
+        check_output(viz, "--viz", PICTURE, (image0, image1, out))
     from minima_core.io.images import read_image, write_image
 
     images = read_image(image0), read_image(image1)
     from minima_core.models import load_matcher
 
-    matcher = load_matcher(model, device=_device(device))
+    matcher = load_matcher(model, device=device_of(device))
     _warn_of_many(max_keypoints, sparse=matcher.matcher.sparse)
     found = matcher.match(*images, max_keypoints=max_keypoints, any_rotation=any_rotation)
     _write_matches(out, found, {"image0": str(image0), "image1": str(image1), "model": model})
@@ -157,15 +157,15 @@ def synthesise(
     folder = input if input.is_dir() else input.parent
     if out.resolve() == folder.resolve():
         raise ConfigError(f"--out {out} is where the originals lie; give another folder")
-    _check_folder(out)
+    check_folder(out)
     from minima_core.synthesis.base import MODALITIES
     from minima_core.synthesis.files import synthesise_files
 
-    settings = {**MODALITIES.settings(modality, engine), **_assignments(set_)}
+    settings = {**MODALITIES.settings(modality, engine), **assignments(set_)}
     chosen = MODALITIES.create(modality, settings, f"settings of {modality}")
     if chosen.weights == "random":
         typer.echo("weights: random; the images show that the engine runs, and nothing else")
-    how: Any = {"seed": seed, "device": _device(device), "licence": licence}
+    how: Any = {"seed": seed, "device": device_of(device), "licence": licence}
     made = synthesise_files(input, out, modality=modality, settings=settings, **how)
     terms = chosen.terms()
     use = "" if terms.commercial else ", which does not allow commercial use"
@@ -196,16 +196,16 @@ def evaluate(
     from minima_core.evaluation.protocol import get_protocol
 
     chosen = get_protocol(protocol, benchmark, max_keypoints=max_keypoints, long_side=long_side)
-    _check_output(out, "--out", (".json",), ())
+    check_output(out, "--out", (".json",), ())
     if keep is not None:
-        _check_folder(keep)
+        check_folder(keep)
     from minima_core.evaluation.run import evaluate as run
     from minima_core.evaluation.run import prepared_root
 
     with prepared_root(benchmark, root, chosen.name, subset) as folder:
         from minima_core.models import load_matcher
 
-        where = _device(device)
+        where = device_of(device)
         loaded = load_matcher(model, device=where)
         _warn_of_many(max_keypoints, sparse=loaded.matcher.sparse)
         scores = run(
@@ -214,8 +214,8 @@ def evaluate(
             chosen,
             model=model,
             licence=loaded.licence,
-            workers=_cores() if where == "cpu" else 1,
-            scorers=_cores(),
+            workers=cores() if where == "cpu" else 1,
+            scorers=cores(),
             keep=keep,
         )
     _write_scores(out, scores)
@@ -253,15 +253,15 @@ def score(
     protocol = protocol or read_predictions(predictions).origin.protocol
     chosen = get_protocol(protocol, benchmark, max_keypoints=max_keypoints, long_side=long_side)
     chosen = with_estimator(chosen, estimator, threshold=threshold)
-    _check_output(out, "--out", (".json",), ())
+    check_output(out, "--out", (".json",), ())
     with prepared_root(benchmark, root, chosen.name, subset) as folder:
         from minima_core.evaluation.scoring import score_predictions
 
-        scores = score_predictions(predictions, folder, chosen, workers=_cores())
+        scores = score_predictions(predictions, folder, chosen, workers=cores())
         if sweep:
             from minima_core.evaluation.sweep import sweep_predictions
 
-            found = sweep_predictions(predictions, folder, chosen, workers=_cores())
+            found = sweep_predictions(predictions, folder, chosen, workers=cores())
             scores = scores.model_copy(update={"sweep": found})
     _write_scores(out, scores)
 
@@ -286,7 +286,7 @@ def download(
     entry = source(name)
     if out is None:
         raise ConfigError("--out is missing; name the folder to bring it to")
-    _check_folder(out)
+    check_folder(out)
     fetch_source(name, out, mirrors=mirror)
     typer.echo(f"{name} in {out}: {entry.what}; licence {entry.licence}")
 
@@ -320,59 +320,6 @@ def _warn_of_many(keypoints: int | None, *, sparse: bool) -> None:
             round((keypoints / USUAL) ** 2),
             USUAL,
         )
-
-
-def _check_output(path: Path, option: str, suffixes: tuple[str, ...], taken: tuple[Path, ...]) -> None:
-    """Refuse an output that could not be written in the end, before any work is done."""
-    if path.suffix.lower() not in suffixes:
-        raise ConfigError(f"{option} must end in {' or '.join(suffixes)}, not {path.name!r}")
-    if path.is_dir():
-        raise ConfigError(f"{option} {path} is a folder; give a file")
-    if any(path.resolve() == other.resolve() for other in taken):
-        raise ConfigError(f"{option} {path} is also read or written as something else; give another name")
-    _check_folder(path.parent)
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written to."""
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise DataError(
-            f"cannot write into {folder}: {existing} is no folder with write permission; choose another one"
-        )
-
-
-def _assignments(given: list[str]) -> dict[str, Any]:
-    """Return name=value words as a mapping; values are read as YAML."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    if bad := [word for word in given if "=" not in word]:
-        raise ConfigError(f"--set {bad[0]} is not name=value; for example --set weights=published")
-    try:
-        return {
-            name: OmegaConf.to_container(OmegaConf.create(f"value: {value}"))["value"]  # type: ignore[index, call-overload]
-            for name, _, value in (word.partition("=") for word in given)
-        }
-    except (YAMLError, OmegaConfBaseException):
-        raise ConfigError(f"--set {' '.join(given)} is not YAML; for example --set radii=[2,6]") from None
-
-
-def _device(name: str) -> str:
-    import torch
-
-    from minima_core.parallel import torch_device
-
-    if name not in {"auto", "cpu", "cuda"}:
-        raise ConfigError(f"--device must be cpu, cuda or auto, not {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: no CUDA device here; use cpu")
-    return torch_device(name)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _write_matches(path: Path, found: Matches, about: dict[str, str]) -> None:

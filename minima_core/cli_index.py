@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from minima_core.cli_arguments import PICTURE, assignments, check_folder, check_output, cores
 from minima_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -45,15 +45,14 @@ def build(
 
     docs/bring-your-own-data.md describes each form and its settings.
     """
-    from minima_core.cli import _assignments, _check_folder, _check_output
     from minima_core.data.importing import build_index
     from minima_core.io.atomic import write_json
 
     if report is not None:
-        _check_output(report, "--report", (".json",), ())
-    _check_folder(out.parent)
+        check_output(report, "--report", (".json",), ())
+    check_folder(out.parent)
     found = build_index(
-        from_, source, out, settings=_assignments(set_), images=images, seed=seed, workers=_workers(workers)
+        from_, source, out, settings=assignments(set_), images=images, seed=seed, workers=_workers(workers)
     )
     if report is not None:
         write_json(report, found.model_dump(mode="json"))
@@ -78,12 +77,11 @@ def validate(
     Also poses that do not fit the depth, and images of another sensor that do not fit their photographs. A fault ends
     it with exit code 1. The stage validate looks closer, at near copies and synthesised images too.
     """
-    from minima_core.cli import _check_output
     from minima_core.data.checking import check_index
     from minima_core.io.atomic import write_json
 
     if report is not None:
-        _check_output(report, "--report", (".json",), ())
+        check_output(report, "--report", (".json",), ())
     if sample < 0:
         raise ConfigError(f"--sample must not be negative, as {sample} is")
     scenes = _manifest(folder).scenes
@@ -116,11 +114,10 @@ def view(
     raw: Raw = None,
 ) -> None:
     """Draw pairs: points of the first view, and where depth and pose or the homography take them in the second."""
-    from minima_core.cli import PICTURE, _check_output
     from minima_core.data.viewing import draw_index
     from minima_core.io.images import write_image
 
-    _check_output(out, "--out", PICTURE, ())
+    check_output(out, "--out", PICTURE, ())
     if count < 1:
         raise ConfigError(f"--count must be at least 1, not {count}")
     _manifest(folder)
@@ -144,11 +141,10 @@ def export(
 
     The RGB images and depth maps stay where they are; the paths start from the folder that is named in the end.
     """
-    from minima_core.cli import _check_folder
     from minima_core.data.exporting import export_index
     from minima_core.data.importing import raw_folder
 
-    _check_folder(out.parent)
+    check_folder(out.parent)
     _manifest(folder)
     names = export_index(to, folder, out, modalities=modalities, workers=_workers(workers))
     written = f"the index and {', '.join(names)}" if names else "the index"
@@ -179,4 +175,4 @@ def _raw(index: Path, asked: Path | None) -> Path | None:
 def _workers(asked: int | None) -> int:
     if asked is not None and asked < 1:
         raise ConfigError(f"--workers must be at least 1, not {asked}")
-    return asked or len(os.sched_getaffinity(0))
+    return asked or cores()

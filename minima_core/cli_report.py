@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from minima_core.cli_arguments import check_output
 from minima_core.errors import ConfigError, DataError
 
 
@@ -29,9 +30,7 @@ def report(
     Pictures of the pairs that changed most, or that a single model is farthest off on, are drawn where --predictions
     and --root are given.
     """
-    from minima_core.cli import _check_output
-
-    _check_output(out, "--out", (".html",), tuple(scores))
+    check_output(out, "--out", (".html",), tuple(scores))
     if predictions and (len(predictions) != len(scores) or root is None):
         raise ConfigError("give one --predictions for each --scores, in the same order, and --root")
     from minima_core.evaluation.run import prepared_root

@@ -108,7 +108,7 @@ def test_a_sweep_scores_in_every_way_and_counts_failures(benchmark_folder, match
 
 def test_the_command_scores_kept_predictions_again(benchmark_folder, matched, tmp_path, monkeypatch):
     monkeypatch.setattr("minima_core.evaluation.run.BENCHMARKS.get", lambda name: None)  # toy is no plugin
-    monkeypatch.setattr("minima_core.cli._cores", lambda: 1)
+    monkeypatch.setattr("minima_core.cli.cores", lambda: 1)
     out = tmp_path / "r.json"
     base = ["score", "--predictions", matched, "--benchmark", "toy", "--root", benchmark_folder, "--out", out]
 
