@@ -27,14 +27,12 @@ TALLEST = 1080  # pixels that images are drawn at: matches are lines one pixel w
 MANY, USUAL = 8192, 2048  # keypoints an image
 DATA = (".json", ".h5")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-app.add_typer(index, name="index")
-app.command()(report)
 
 Model = Annotated[
     str,
     typer.Option(
-        help="minima-lightglue, a published name (xfeat-lightglue), NAME=FILE for one with weights of yours, a model "
-        "folder, or models:/NAME@ALIAS."
+        help="minima-lightglue, a published name (xfeat-lightglue; `minima doctor` lists them), NAME=FILE for one with "
+        "weights of yours, a model folder, or models:/NAME@ALIAS."
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
@@ -65,7 +63,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
         message = getattr(error, "format_message", None)  # typer's own errors; where they are defined varies with it
         if message is None:
             raise
-        _fail(f"{message()} See `minima --help`.")
+        context = getattr(error, "ctx", None)  # of the command that was meant
+        _fail(f"{message()} See `{context.command_path if context else 'minima'} --help`.")
 
 
 def _fail(message: str) -> NoReturn:
@@ -143,13 +142,17 @@ def synthesise(
     out: Annotated[Path, typer.Option(help="Folder for the images; names and sub-folders are kept.")],
     seed: Annotated[int, typer.Option(help="Of what engines draw at random.")] = 0,
     engine: Annotated[str, typer.Option(help="Another engine than the modality's default.")] = "",
-    set_: Annotated[list[str], typer.Option("--set", help="One of the engine's settings, as name=value.")] = [],  # noqa: B006, typer reads it only
+    set_: Annotated[list[str], typer.Option("--set", help="A setting of the engine, name=value; several times.")] = [],  # noqa: B006, typer reads it only
     licence: Annotated[
         str, typer.Option(help="permissive refuses engines and weights that forbid commercial use; any takes them.")
     ] = "permissive",
     device: Device = "auto",
 ) -> None:
-    """Make a modality's image of each RGB image, pixel by pixel in place."""
+    """Make the images of a modality from RGB images.
+
+    Each lies on the pixels of the image that it was made from; synthesis.json beside them says how. docs/engines.md
+    describes the engines, `minima doctor` lists them.
+    """
     if not input.exists():
         raise DataError(f"no {input}; give an image or a folder of images")
     if not out.is_dir() and (out.exists() or out.suffix.lower() in PICTURE):
@@ -176,10 +179,10 @@ def synthesise(
 def evaluate(
     *,
     model: Model,
-    benchmark: Annotated[str, typer.Option(help="Name of the benchmark, for example mmim.")],
-    root: Annotated[Path, typer.Option(help="Its data; see above.")],
+    benchmark: Annotated[str, typer.Option(help="Its name, for example mmim; `minima doctor` lists them.")],
+    root: Annotated[Path, typer.Option(help="The benchmark's data; see above.")],
     out: Annotated[Path, typer.Option(help="Scores, .json.")],
-    protocol: Annotated[str, typer.Option(help="Settings of matching and scoring.")] = "minima-v1",
+    protocol: Annotated[str, typer.Option(help="minima-v1, as in published figures, or strict-v1.")] = "minima-v1",
     keep: Annotated[Path | None, typer.Option(help="Folder for the predictions, to be scored again.")] = None,
     subset: Subset = "",
     max_keypoints: Keypoints = None,
@@ -236,9 +239,9 @@ def score(
     long_side: LongSide = None,
     sweep: Annotated[bool, typer.Option(help="Beside it by both estimators at several thresholds and seeds.")] = False,
 ) -> None:
-    """Score predictions again, with another estimator or threshold, or with many: no network runs.
+    """Score predictions again, without a network.
 
-    What is changed against the protocol changes protocol_hash.
+    By another estimator or threshold, or by many. What is changed against the protocol changes protocol_hash.
     """
     _check_keypoints(max_keypoints)
     from minima_core.evaluation.predictions import Predictions, read_predictions
@@ -266,6 +269,9 @@ def score(
     _write_scores(out, scores)
 
 
+app.command()(report)
+
+
 @app.command()
 def download(
     name: Annotated[str, typer.Argument(help="Of the source; without one, all are listed.")] = "",
@@ -273,9 +279,10 @@ def download(
     out: Annotated[Path | None, typer.Option(help="Folder for it; archives are unpacked there.")] = None,
     mirror: Annotated[list[str], typer.Option(help="A folder, or the address of one, to look in first.")] = [],  # noqa: B006, typer reads it only
 ) -> None:
-    """Bring published data: continued after a cut, checked, with the licence and how much disk it needs.
+    """Bring published data by name.
 
-    What is behind a form or a login is not brought: the message says what to get and where to put it.
+    Transfers go on after a cut, and are checked; licence and the disk that is needed are said first. What is behind a
+    form or a login is not brought: the message says what to get and where to put it.
     """
     from minima_core.acquire.sources import fetch_source, source, sources
 
@@ -291,9 +298,15 @@ def download(
     typer.echo(f"{name} in {out}: {entry.what}; licence {entry.licence}")
 
 
+app.add_typer(index, name="index")
+
+
 @app.command()
 def doctor() -> None:
-    """Say what is installed here, and what is missing for which feature."""
+    """Say what works on this machine and what is missing.
+
+    Machine, packages, published weights, and the names of models, modalities, engines, benchmarks and data sets.
+    """
     from minima_core.doctor import examine
 
     examine()

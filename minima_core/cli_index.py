@@ -37,7 +37,7 @@ def build(
     out: Annotated[Path, typer.Option(help="Folder for the index; an index that is there is replaced.")],
     report: Annotated[Path | None, typer.Option(help="What was found and what was left out, .json.")] = None,
     images: Annotated[Path | None, typer.Option(help="Where image paths start, if not in or beside --source.")] = None,
-    set_: Annotated[list[str], typer.Option("--set", help="One of the form's settings, as name=value.")] = [],  # noqa: B006, typer reads it only
+    set_: Annotated[list[str], typer.Option("--set", help="A setting of the form, name=value; several times.")] = [],  # noqa: B006, typer reads it only
     seed: Annotated[int, typer.Option(help="Of what is drawn: splits, pairs where there are too many.")] = 0,
     workers: Workers = None,
 ) -> None:
@@ -72,10 +72,11 @@ def validate(
     report: Annotated[Path | None, typer.Option(help="The faults, .json.")] = None,
     workers: Workers = None,
 ) -> None:
-    """Look for faults: records, files, sizes, copies in two splits, scenes of benchmarks in training.
+    """Look for faults in an index.
 
-    Also poses that do not fit the depth, and images of another sensor that do not fit their photographs. A fault ends
-    it with exit code 1. The stage validate looks closer, at near copies and synthesised images too.
+    In records, files and sizes; copies in two splits, scenes of benchmarks in training. Also poses that do not fit the
+    depth, and images of another sensor that do not fit their photographs. A fault ends it with exit code 1. The stage
+    validate looks closer, at near copies and synthesised images too.
     """
     from minima_core.data.checking import check_index
     from minima_core.io.atomic import write_json
@@ -113,7 +114,11 @@ def view(
     seed: Annotated[int, typer.Option(help="Which pairs.")] = 0,
     raw: Raw = None,
 ) -> None:
-    """Draw pairs: points of the first view, and where depth and pose or the homography take them in the second."""
+    """Draw pairs of an index, with points of one view in the other.
+
+    Points are where depth and pose, or the homography, take them; gray circles have no depth, or no place there.
+    `found` is the share of the points with depth that have one; where it is far from the overlap, something is wrong.
+    """
     from minima_core.data.viewing import draw_index
     from minima_core.io.images import write_image
 
@@ -137,9 +142,10 @@ def export(
     modalities: Annotated[Path | None, typer.Option(help="Write the images of these too, as files.")] = None,
     workers: Workers = None,
 ) -> None:
-    """Write an index as the training code of LoFTR, glue-factory or RoMa reads it.
+    """Write an index in a form of LoFTR, glue-factory or RoMa.
 
-    The RGB images and depth maps stay where they are; the paths start from the folder that is named in the end.
+    Their training code reads it. The RGB images and depth maps stay where they are; the paths start from the folder
+    that is named in the end.
     """
     from minima_core.data.exporting import export_index
     from minima_core.data.importing import raw_folder

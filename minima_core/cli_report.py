@@ -25,10 +25,11 @@ def report(
         Path | None, typer.Option(help="The benchmark's data, as for evaluate; for pictures of matches.")
     ] = None,
 ) -> None:
-    """Put scores on one page: tables by protocol, published figures beside them, every pair, the largest changes.
+    """Put scores on one page.
 
-    Pictures of the pairs that changed most, or that a single model is farthest off on, are drawn where --predictions
-    and --root are given.
+    It holds tables by protocol, published figures beside them, every pair, and the largest changes. Pictures of the
+    pairs that changed most, or that a single model is farthest off on, are drawn where --predictions and --root are
+    given.
     """
     check_output(out, "--out", (".html",), tuple(scores))
     if predictions and (len(predictions) != len(scores) or root is None):

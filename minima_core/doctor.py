@@ -37,12 +37,12 @@ EXTRA = "pip install 'minima-pipeline[pipeline]'"
 def examine() -> None:
     """Print what there is; nothing that is missing is an error, because each feature needs something else."""
     console = Console()
-    for table in (_machine(), _features(), _weights(), _plugins()):
+    for table in (_machine(), _features(), _weights(), _names()):
         console.print(table)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+def _table(title: str, *columns: str, note: str = "") -> Table:
+    table = Table(title=title, title_justify="left", caption=note, caption_justify="left", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
@@ -96,16 +96,22 @@ def _weights() -> Table:
     absent = {name: entry for name, entry in PUBLISHED.items() if not any((f / name).is_file() for f in kept)}
     asked = {urlsplit(url).netloc for entry in absent.values() for url in entry.urls} | {"huggingface.co"}
     answering = reachable(tuple(sorted(asked)), PATIENCE)
-    table = _table(f"Published weights (cache: {cache_folder()})", "file", "licence", "where")
+    note = (
+        "What is not here is fetched from where the last column says, when it is first used. Where nothing answers, "
+        "put the file into a folder and name that folder in MINIMA_WEIGHTS."
+    )
+    table = _table(f"Published weights (cache: {cache_folder()})", "file", "licence", "where", note=note)
+    licences = [*(file.licence for file in PUBLISHED.values()), *(model.licence for model in REPOSITORIES.values())]
+    table.columns[1].min_width = max(len(licence.name) for licence in licences)  # a broken name cannot be searched for
 
     def row(name: str, licence: Licence, *, here: bool, sources: list[str]) -> None:
-        where = f"fetched when first used, from {sources[0]}" if sources else "no source answers"
+        where = sources[0] if sources else "no answer"
         terms = licence.name + ("" if licence.commercial else " (non-commercial)")
         table.add_row(name, terms, "here" if here else where)
 
     for name, entry in PUBLISHED.items():
         hosts = [host for url in entry.urls if (host := urlsplit(url).netloc) in answering]
-        sources = hosts + (["the package index"] if entry.wheel else [])
+        sources = hosts + (["package index"] if entry.wheel else [])
         row(name, entry.licence, here=name not in absent, sources=sources)
     for name, model in REPOSITORIES.items():
         cached = cache_folder() / "hub" / f"models--{model.repo.replace('/', '--')}"
@@ -114,17 +120,22 @@ def _weights() -> Table:
     return table
 
 
-def _plugins() -> Table:
+def _names() -> Table:
     from minima_core.data.datasets.base import DATASETS
     from minima_core.evaluation.benchmarks.base import BENCHMARKS
     from minima_core.matchers.base import MATCHERS
+    from minima_core.models import NETWORKS, PUBLISHED_MODELS, RELEASED, SEMIDENSE
     from minima_core.synthesis.base import MODALITIES
 
-    table = _table("Plugins", "kind", "names")
+    table = _table("Names", "of", "names")
+    files = NETWORKS | {"eloftr": "efficientloftr"}  # of the hub; the other is what a file of the user's is like
+    published = (f"{name} ({files[name]})" if name in files else name for name in sorted(PUBLISHED_MODELS))
     engines = (f"{name} ({', '.join(MODALITIES.engines(name).names())})" for name in MODALITIES.names())
     for kind, names in (
+        ("models that the package ships", [*RELEASED, *SEMIDENSE]),
+        ("published models (weights)", published),
         ("modalities (engines)", engines),
-        ("matchers", MATCHERS.names()),
+        ("matcher plugins", MATCHERS.names()),
         ("benchmarks", BENCHMARKS.names()),
         ("data sets", DATASETS.names()),
     ):

@@ -320,6 +320,7 @@ def test_errors_of_the_program_are_one_line_without_a_traceback(tmp_path):
 
 def test_version_and_doctor_succeed(capsys, monkeypatch):
     monkeypatch.setattr("minima_core.doctor.PATIENCE", 0.1)
+    monkeypatch.delitem(sys.modules, "minima_core.models")  # the stand-in has no names
     assert run("--version") == 0
     assert capsys.readouterr().out.startswith("minima ")
     assert run("doctor") == 0
@@ -327,3 +328,26 @@ def test_version_and_doctor_succeed(capsys, monkeypatch):
     assert "poselib" in told
     assert "xfeat.pt" in told
     assert "mmim" in told
+    assert "LicenseRef-MINIMA-infrared-research" in told  # in one piece
+    assert "minima-xfeat-star" in told
+    assert "MINIMA_WEIGHTS" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["match"], "minima match"),
+        (["match", "a.png", "b.png", "--out", "m.json", "--modle", "x"], "minima match"),
+        (["index", "view"], "minima index view"),
+        (["mtach"], "minima"),
+    ],
+)
+def test_a_wrong_command_names_the_help_that_describes_it(words, command, capsys):
+    assert run(*words) == 1
+    assert capsys.readouterr().err.endswith(f"See `{command} --help`.\n")
+
+
+def test_help_says_in_whole_sentences_what_each_command_does(capsys):
+    for words in (["--help"], ["index", "--help"]):
+        assert run(*words) == 0
+        assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
