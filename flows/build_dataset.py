@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.pipeline import reproduce
+from flows.pipeline import once, reproduce
 from tasks.reports import ValidationReport
 
 
@@ -17,4 +17,4 @@ def build_dataset() -> ValidationReport:
 
 
 if __name__ == "__main__":
-    build_dataset()
+    once(build_dataset)

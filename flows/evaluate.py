@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.pipeline import read_stages, reproduce
+from flows.pipeline import once, read_stages, reproduce
 from minima_core.config import unknown
 from minima_core.errors import ConfigError
 from tasks.reports import ScoreReport
@@ -34,4 +34,4 @@ def targets(matchers: list[str], benchmarks: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    evaluate()
+    once(evaluate)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,15 @@ def reproduce(targets: list[str] | None = None) -> dict[str, Outcome]:
         commands.stop()
         raise
     return _collect(runs)
+
+
+def once(run: Callable[[], object]) -> None:
+    """Run a flow as a command: a failed stage is one line and exit code 1."""
+    try:
+        run()
+    except MinimaError as error:
+        logging.disable()
+        sys.exit(f"error: {error}")
 
 
 def _collect(runs: dict[str, PrefectFuture[Any]]) -> dict[str, Outcome]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.pipeline import Outcome, reproduce
+from flows.pipeline import Outcome, once, reproduce
 from flows.promotion import Decision, Promotion
 from flows.publish import publish
 from flows.registry import promote, register
 from minima_core.config import read_section, read_value
-from minima_core.errors import MinimaError
 from tasks.reports import ScoreReport
 
 
@@ -45,12 +43,8 @@ def scores(outcomes: dict[str, Outcome], matcher: str) -> list[ScoreReport]:
 
 
 def main() -> None:
-    """Run the flow once; a failed stage is one line and exit code 1."""
-    try:
-        retrain(push="--push" in sys.argv[1:])
-    except MinimaError as error:
-        logging.disable()
-        sys.exit(f"error: {error}")
+    """Run the flow once, with ``--push`` if it is given."""
+    once(lambda: retrain(push="--push" in sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.pipeline import reproduce
+from flows.pipeline import once, reproduce
 from tasks.reports import TrainingReport
 
 
@@ -17,4 +17,4 @@ def train(matchers: list[str] | None = None) -> dict[str, TrainingReport]:
 
 
 if __name__ == "__main__":
-    train()
+    once(train)

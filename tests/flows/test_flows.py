@@ -1,12 +1,13 @@
 """What the flows ask of the graph, and what they are deployed as."""
 
+import logging
 from pathlib import Path
 
 import pytest
 import yaml
 
 from flows import evaluate
-from flows.pipeline import Stage
+from flows.pipeline import Stage, StageFailed, once
 from minima_core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,3 +40,18 @@ def test_deployments_are_one_at_a_time_and_one_has_a_schedule():
     assert names == {("retrain", "on-demand"), ("retrain", "nightly"), ("build_dataset", "on-demand")}
     assert all(d["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"} for d in deployments)
     assert [d["schedules"][0]["cron"] for d in deployments if "schedules" in d] == ["0 2 * * *"]
+
+
+def test_a_stage_that_fails_ends_a_flow_run_as_a_command_with_one_line(monkeypatch):
+    def flow() -> None:
+        raise StageFailed("download: no host")
+
+    monkeypatch.setattr(logging, "disable", lambda: None)
+    with pytest.raises(SystemExit, match=r"^error: download: no host$"):
+        once(flow)
+
+
+@pytest.mark.parametrize("name", ["build_dataset", "train", "evaluate", "retrain"])
+def test_every_flow_that_is_a_command_ends_so(name):
+    main = (ROOT / "flows" / f"{name}.py").read_text(encoding="utf-8")
+    assert "    once(" in main
