@@ -1,4 +1,4 @@
-"""Commands that the documentation shows exist: with these options, of these stages, at these paths."""
+"""Commands that the documentation shows exist, with these options, of these stages, at these paths; so do its links."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tasks.stage import Args
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+LINKED = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 STARTS = r"(?:minima |dvc repro|python -m tasks\.|python -m benchmarks\.|python scripts/|python benchmarks/)"
 
 
@@ -69,6 +70,29 @@ def test_commands_exist(page):
         else:
             file = words[2].replace(".", "/") + ".py" if words[1] == "-m" else words[1]
             assert (ROOT / file).is_file(), shown
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what GitHub makes of a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files_and_headings_that_exist(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_is_linked_from_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert not [page.name for page in ROOT.glob("docs/*.md") if f"(docs/{page.name}" not in readme]
 
 
 def test_the_python_of_the_readme_runs_as_written(tmp_path, monkeypatch):
