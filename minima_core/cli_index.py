@@ -31,7 +31,10 @@ def build(
     *,
     from_: Annotated[
         str,
-        typer.Option("--from", help="megadepth, loftr, glue-factory, roma, colmap, rgbd, aligned or photos."),
+        typer.Option(
+            "--from",
+            help="megadepth, loftr, glue-factory, roma, colmap, rgbd (7-Scenes, TUM, ScanNet), aligned or photos.",
+        ),
     ],
     source: Annotated[Path, typer.Option(help="The folder in that form.")],
     out: Annotated[Path, typer.Option(help="Folder for the index; an index that is there is replaced.")],

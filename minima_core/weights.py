@@ -106,6 +106,7 @@ def fetch_repository(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     within = f"{entry.folder}/" if entry.folder else ""
+    answers = "huggingface.co" in reachable(("huggingface.co",))
     try:
         root = snapshot_download(
             entry.repo,
@@ -113,11 +114,12 @@ def fetch_repository(name: str) -> Path:
             cache_dir=cache_folder() / "hub",
             ignore_patterns=["*.fp16.*", "*.non_ema.*", "flax_model*", "tf_model*", "pytorch_model.bin"],
             allow_patterns=[within + pattern for pattern in ("*.safetensors", "*.json", "*.txt", "*.bin")],
-            local_files_only="huggingface.co" not in reachable(("huggingface.co",)),
+            local_files_only=not answers,
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        why = str(error).splitlines()[0].rstrip(".") if answers else "huggingface.co is not reachable"
         raise WeightsError(
-            f"cannot get {name}: {str(error).splitlines()[0]}. Put the files of huggingface.co/{entry.repo} (revision "
+            f"cannot get {name}: {why}. Put the files of huggingface.co/{entry.repo} (revision "
             f"{entry.revision}) into a folder {name} inside one that MINIMA_WEIGHTS names"
         ) from None
     return Path(root) / entry.folder

@@ -43,6 +43,7 @@ def test_the_page_has_tables_charts_and_the_pairs_that_changed_most(run, tmp_pat
     assert text.count('<svg class="chart"') == 2
     assert re.search(r"<h3>improved .*pretrained against finetuned", text)
     assert "matches of finetuned" in text and 'caveat">' not in text
+    assert "A dot is a pair" in text
     for source in re.findall(r'(?:src|href)="([^"]*)"', text):
         assert source.startswith("data:image/jpeg;base64,")
     assert "<script" not in text and not re.search(r"https?://", text)
@@ -56,6 +57,7 @@ def test_a_single_model_is_shown_with_the_pairs_it_is_farthest_off_on(run, tmp_p
     assert command(*argv) == 0
     read = Scores.load(scores(run, "finetuned").parent)
     worst = max((pair for pair in read.pairs if pair.error is not None), key=lambda pair: pair.error)
+    assert "A dot is a pair" not in page.read_text()  # one model has no before and after
     section = page.read_text().partition("farthest off</h2>")[2]
     assert section.index(worst.name) == min(section.find(p.name) for p in read.pairs if p.name in section)
     assert f"error {worst.error:.2f}" in section and section.count("<img") == min(4, len(read.pairs))
