@@ -15,6 +15,7 @@ import yaml
 from skimage import data
 
 from minima_core.cli import app
+from minima_core.data.importers.base import IMPORTERS
 from minima_core.io.images import write_image
 from tasks.stage import Args
 
@@ -88,6 +89,25 @@ def test_links_lead_to_files_and_headings_that_exist(page):
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_every_setting_of_an_imported_form_is_documented():
+    page = (ROOT / "docs" / "bring-your-own-data.md").read_text(encoding="utf-8")
+    table = page.partition("### Settings")[2].partition("\n## ")[0]
+    rows = {form: row for row in re.findall(r"^\| `.*$", table, re.MULTILINE) for form in words_of(row.split("|")[1])}
+    for form in IMPORTERS.names():
+        fields = IMPORTERS.get(form).Params.model_fields
+        known = words_of(rows[form.replace("_", "-")]) | {"licence", "validation_share"}
+        if "the same" in rows[form.replace("_", "-")]:
+            known |= words_of(rows["loftr"])
+        assert fields.keys() <= known, form
+        if form != "megadepth":
+            default = fields["validation_share"].default
+            assert f"| {default} |" in rows[form.replace("_", "-")], form
+
+
+def words_of(text: str) -> set[str]:
+    return set(re.findall(r"`([\w-]+)`", text))
 
 
 def test_every_page_is_linked_from_the_readme():
