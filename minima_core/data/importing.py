@@ -11,12 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from minima_core.config import checked, unknown
+from minima_core.config import checked, digest, unknown
 from minima_core.data.importers.base import IMPORTERS, RAW, Importer, Skipped
 from minima_core.data.index import Scene, index_digest, write_scene
 from minima_core.errors import ConfigError, DataError
 from minima_core.io.atomic import UNFINISHED, whole_folder
-from minima_core.manifest import SceneEntry, SceneManifest
+from minima_core.manifest import RawDataset, SceneEntry, SceneManifest
 from minima_core.parallel import map_jobs
 
 
@@ -113,6 +113,14 @@ def _build(importer: Importer, form: str, folder: Path, workers: int) -> ImportR
         scenes=entries,
     )
     manifest.save(folder)
+    if (folder / RAW).is_dir():  # as the stage download does: trainings ask the raw folder whose pictures it holds
+        RawDataset(
+            dataset=form,
+            licence=importer.licence,
+            attribution=[],
+            relation=importer.relation,
+            settings=digest([importer.seed, importer.params.model_dump(mode="json")]),
+        ).save(folder / RAW)
     importer.finish(folder)
     return ImportReport(
         form=form,

@@ -14,7 +14,7 @@ from minima_core.data.pairs import PairSource
 from minima_core.data.viewing import BAR, GAP, HEIGHT, draw_index
 from minima_core.errors import DataError
 from minima_core.io.images import write_image
-from minima_core.manifest import ModalityManifest
+from minima_core.manifest import ModalityManifest, RawDataset
 
 SETTINGS = {"size": [96, 64], "views": 2, "licence": "CC0-1.0"}
 
@@ -51,6 +51,12 @@ def test_views_of_a_partner_lie_on_the_pixels_of_the_photographs_views(tmp_path,
         heat = (pair.view1.image.mean(0) * 255).numpy()
         assert np.abs(heat - negative(shown)).mean() < 6  # half the size and a JPEG lie between them
         assert pair.H_0to1 is not None
+
+
+def test_a_training_by_hand_finds_in_the_raw_folder_what_it_asks_of_one(tmp_path, source):
+    build_index("aligned", source, tmp_path / "out", settings=SETTINGS)
+    said = RawDataset.load(tmp_path / "out/raw")
+    assert (said.dataset, said.licence, said.relation) == ("aligned", "CC0-1.0", "homography")
 
 
 def test_the_picture_shows_the_other_sensor_beside_the_photographs(tmp_path, source):
