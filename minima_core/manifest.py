@@ -72,6 +72,15 @@ class RawDataset(Record):
     relation: Relation
     settings: str  # digest of seed and Params
 
+    @classmethod
+    def authors(cls, raw: Path) -> list[str]:
+        """Return whom the pictures of a raw folder are by; that is not known of a user's own, where no stage put them.
+
+        Raises:
+            DataError: if the record is there and not what this version writes.
+        """
+        return cls.load(raw).attribution if (raw / cls.FILE).is_file() else []
+
 
 class SceneManifest(Record):
     """The pair index: which scenes there are (``index.json``)."""

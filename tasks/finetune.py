@@ -107,7 +107,7 @@ def _card(
         training={**training, **summary(fitted)},
         seed=seed,
         source=parent.source,
-        attribution=list(dict.fromkeys([*parent.attribution, *RawDataset.load(args.raw).attribution])),
+        attribution=list(dict.fromkeys([*parent.attribution, *RawDataset.authors(args.raw)])),
         data_digest=file_sha256(args.certificate / Certificate.FILE),
         parent=parent.digest(),
         weights_sha256="",  # known once they are written

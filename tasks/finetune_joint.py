@@ -12,7 +12,7 @@ from minima_core.data.pairs import PairSource
 from minima_core.errors import DataError, TrainingError
 from minima_core.io.atomic import scratch_folder
 from minima_core.licences import Licence, named
-from minima_core.manifest import Certificate, ModalityManifest, ModelCard, RawDataset, Split, file_sha256
+from minima_core.manifest import Certificate, ModalityManifest, ModelCard, RawDataset, SceneManifest, Split, file_sha256
 from minima_core.matchers.lightglue import LightGlue
 from minima_core.models import read_model, save_model
 from minima_core.training.average import blend
@@ -132,8 +132,7 @@ def _card(
 ) -> ModelCard:
     """Return the card of a model that took weights from its parent and from its teacher."""
     taught = {} if teacher == parent else {"teacher": teacher.digest()}
-    raw = [RawDataset.load(folder / "raw") for folder in data_sets.values()]
-    pictures = [line for data in raw for line in data.attribution]
+    pictures = [line for folder in data_sets.values() for line in RawDataset.authors(folder / "raw")]
     made = [
         ModalityManifest.load(folder / "modalities" / name)
         for folder in data_sets.values()
@@ -142,7 +141,7 @@ def _card(
     terms = licences.combine(
         [
             *(Licence(card.licence, card.commercial) for card in (parent, teacher)),
-            *(named(data.licence) for data in raw),
+            *(named(SceneManifest.load(folder / "index").licence) for folder in data_sets.values()),
             *(Licence(manifest.licence, manifest.commercial) for manifest in made),
         ]
     )

@@ -143,7 +143,7 @@ def _trained(
     facts = {
         "training": {**params.model_dump(mode="json"), **summary(fitted)},
         "seed": seed,
-        "attribution": RawDataset.load(args.raw).attribution,
+        "attribution": RawDataset.authors(args.raw),
         "data_digest": file_sha256(args.certificate / Certificate.FILE),
         "licence": terms.name,
         "commercial": terms.commercial,

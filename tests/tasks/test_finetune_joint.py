@@ -10,7 +10,7 @@ from plane_world import SETTINGS, PlaneWorld, save_parent
 
 from minima_core.errors import DataError, TrainingError
 from minima_core.io.weights import state_digest
-from minima_core.manifest import ModelCard, RawDataset
+from minima_core.manifest import ModelCard, RawDataset, SceneManifest
 from minima_core.models import read_model
 from tasks import finetune_joint
 from tasks.finetune_joint import FinetuneJointArgs, main
@@ -25,6 +25,7 @@ def place(tmp_path, monkeypatch, tracker):
     monkeypatch.setenv("MINIMA_DEVICE", "cpu")
     for name, attribution in AUTHORS.items():
         world = PlaneWorld(tmp_path / "data" / name).make()
+        SceneManifest.load(world.index).model_copy(update={"licence": "CC-BY-4.0"}).save(world.index)
         world.certify(tmp_path / "data" / name / "certificate")
         RawDataset(dataset=name, licence="CC-BY-4.0", attribution=attribution, relation="depth", settings="00").save(
             world.raw
@@ -54,6 +55,13 @@ def test_the_model_learned_and_says_from_whom(place, tracker):
     assert card.parent == about.digest() == tracker.run["parent_card"]
     assert "Apache-2.0" in card.licence and "CC-BY-4.0" in card.licence
     assert report.card_digest == card.digest() == tracker.seen["card_digest"]
+
+
+def test_pictures_that_no_stage_brought_need_no_record(place):
+    (place / "data" / "two" / "raw" / RawDataset.FILE).unlink()
+    made()
+    card = ModelCard.load(place / "model")
+    assert card.attribution == AUTHORS["one"] and "CC-BY-4.0" in card.licence
 
 
 def test_the_same_data_give_the_same_bytes(place):
