@@ -88,6 +88,7 @@ def read_image(file: Path | bytes, name: str = "encoded image") -> np.ndarray:
         DataError: if the file is missing, may not be read, is truncated, too large or no image.
     """
     with _opened(file, name) as image:
+        _check_sums(image, file)
         plain = image.format == "JPEG" and image.mode == "RGB" and _orientation(image) == 1
         decoded = _jpeg_pixels(file) if plain else None
         return _to_rgb(image, file) if decoded is None else decoded
@@ -100,6 +101,7 @@ def read_ids(path: Path) -> np.ndarray:
         DataError: if the file is missing, may not be read or is no image.
     """
     with _opened(path, "") as image:
+        _check_sums(image, path)
         return np.array(image.convert("L") if image.mode != "L" else image)
 
 
@@ -127,6 +129,13 @@ def exif_orientation(file: Path | bytes, name: str = "encoded image") -> int:
 
 def _orientation(image: Image.Image) -> int:
     return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _check_sums(image: Image.Image, file: Path | bytes) -> None:
+    """Have Pillow compare the checksums of a PNG; those of the pixels it passes over when it decodes them."""
+    if isinstance(image, PngImageFile):
+        with Image.open(file if isinstance(file, Path) else io.BytesIO(file)) as whole:
+            whole.verify()
 
 
 def _jpeg_pixels(file: Path | bytes) -> np.ndarray | None:

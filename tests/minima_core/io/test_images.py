@@ -21,6 +21,7 @@ from minima_core.io.images import (
     encode_raw,
     find_images,
     image_size,
+    read_ids,
     read_image,
     write_image,
 )
@@ -299,6 +300,18 @@ def test_damaged_file_is_named(tmp_path, content, message):
     (tmp_path / "x.jpg").write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_image(tmp_path / "x.jpg")
+
+
+@pytest.mark.parametrize("read", [read_image, read_ids])
+def test_a_bit_that_flipped_in_a_png_is_not_read_as_another_picture(tmp_path, read):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)  # Pillow takes most flips in such
+    data = encode_png(noise)
+    (tmp_path / "x.png").write_bytes(data)
+    read(tmp_path / "x.png")
+    for place in range(data.index(b"IDAT") + 8, len(data) - 16, 97):
+        (tmp_path / "x.png").write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(DataError, match=r"cannot read .*x\.png"):
+            read(tmp_path / "x.png")
 
 
 JPEGS = [
