@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from minima_core.errors import TrainingError, WeightsError
 from minima_core.io.atomic import whole_folder, write_bytes, write_json
-from minima_core.io.weights import read_checkpoint, save_weights
+from minima_core.io.weights import read_checkpoint, read_metadata, save_weights, state_digest
 from minima_core.manifest import file_sha256
 
 KEEP = 2
@@ -95,6 +95,11 @@ def load(scratch: Path) -> tuple[Progress, dict[str, torch.Tensor], dict[str, An
     return progress, state, optimiser
 
 
+def keep_weights(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Write weights to a file beside the checkpoints, for ``weights``."""
+    save_weights(path, state, {"digest": state_digest(state)})
+
+
 def weights(path: Path) -> dict[str, torch.Tensor]:
     """Return the weights of a file beside the checkpoints.
 
@@ -102,9 +107,12 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
         TrainingError: if it is missing or damaged.
     """
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
+        state = load_file(path)
+        if state_digest(state) != read_metadata(path).get("digest"):
+            raise ValueError("it is not what was written")
+    except (OSError, ValueError, SafetensorError, WeightsError) as error:
         raise TrainingError(f"{path} cannot be read ({error}); remove {path.parent} and run again") from None
+    return state
 
 
 def _folders(scratch: Path) -> list[Path]:

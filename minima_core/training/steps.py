@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from minima_core.errors import TrainingError
-from minima_core.io.weights import save_weights
 from minima_core.training import checkpoint
 from minima_core.training.checkpoint import Progress
 
@@ -123,7 +122,7 @@ def keep_best(scratch: Path, network: nn.Module, loss: float, progress: Progress
     if progress.best is None or loss < progress.best[0]:
         progress.best = (loss, progress.step)
         if leads:
-            save_weights(scratch / BEST, network.state_dict())
+            checkpoint.keep_weights(scratch / BEST, network.state_dict())
 
 
 def load_best(scratch: Path, network: nn.Module) -> None:

@@ -171,6 +171,16 @@ def test_a_bit_that_flipped_in_a_checkpoint_is_not_trained_on(tmp_path, name):
         run(tmp_path)
 
 
+def test_a_bit_that_flipped_in_the_best_weights_is_not_published(tmp_path):
+    run(tmp_path)
+    path = tmp_path / "best.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # of a weight
+    path.write_bytes(data)
+    with pytest.raises(TrainingError, match=r"best\.safetensors cannot be read \(it is not what was written\); remove"):
+        run(tmp_path)
+
+
 def test_a_checkpoint_with_other_json_is_one_line(tmp_path):
     run(tmp_path)
     (tmp_path / "step-00000030" / "progress.json").write_text('{"curves": 1}')
