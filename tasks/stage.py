@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -143,7 +144,7 @@ class Guard:
         start = process_start() * 1e9
         for path in self._used():
             written = self.before[path][1] if path in self.before else 0
-            if written > start + TICK:  # imported before or after the edit? nobody knows
+            if start + TICK < written < time.time_ns():  # imported before or after the edit? nobody knows
                 raise MinimaError(f"{path} was edited while this stage started; run it again")
 
     def check(self) -> None:

@@ -115,6 +115,16 @@ def test_an_edit_of_what_the_run_used_discards_it(checkout, what):
     assert (checkout / "scratch").exists()  # its work is not lost
 
 
+def test_code_from_the_future_can_be_run(checkout):
+    """A checkout that a clock ahead of ours wrote; "run it again" would not help until ours is there."""
+    tomorrow = time.time() + 86400
+    os.utime("tasks/toy.py", (tomorrow, tomorrow))
+    done = toy("work")
+    assert done.returncode == 0, done.stderr
+    done = toy("edit tasks/toy.py")
+    assert done.returncode == 1 and "toy.py was edited while this stage ran" in done.stderr
+
+
 def test_an_edit_of_a_value_that_the_run_read_discards_it(checkout):
     done = toy("reseed")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
