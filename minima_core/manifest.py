@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from minima_core.errors import DataError
-from minima_core.io.atomic import write_json
+from minima_core.io.atomic import write_json, write_text
 
 Split = Literal["train", "val", "test"]
 Relation = Literal["depth", "homography", "both"]  # of a data set's pairs; both: scenes of either kind
@@ -218,6 +218,20 @@ def file_sha256(path: Path) -> str:
     """Return the sha256 of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(path: Path) -> None:
+    """Write the sha256 of a file beside it: from now on it is ``sealed`` for as long as no byte changes."""
+    write_text(_seal(path), file_sha256(path))
+
+
+def sealed(path: Path) -> bool:
+    """Say whether a file is what ``seal`` saw, and not what a kill, a power cut or a bad disk has left of it."""
+    return _seal(path).is_file() and path.is_file() and _seal(path).read_bytes() == file_sha256(path).encode()
+
+
+def _seal(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
 
 def folder_digest(folder: Path) -> str:

@@ -18,12 +18,12 @@ import torch
 
 from minima_core import licences
 from minima_core.config import digest
-from minima_core.errors import DataError
 from minima_core.evaluation.benchmarks.base import PairTruth, Prepared
 from minima_core.evaluation.predictions import Origin, Predictions, collect, read_predictions
 from minima_core.evaluation.protocol import Matching
 from minima_core.evaluation.protocol import Protocol as EvaluationProtocol
 from minima_core.io.images import to_tensor
+from minima_core.manifest import seal, sealed
 from minima_core.progress import track
 from minima_core.types import Matches
 
@@ -124,7 +124,7 @@ def match_benchmark(
         for i in track(todo, f"match {manifest.benchmark} (parts of {PART})", total=len(batches), done=len(done)):
             found = list(pool.map(worker, batches[i]))
             done[i] = collect(origin, [truth.name for truth in batches[i]], found)
-            done[i].save(parts / str(i))
+            seal(done[i].save(parts / str(i)))
     whole = collect(origin, [t.name for t in truths], [m for i in range(len(batches)) for m in done[i]])
     seconds = time.monotonic() - started
     whole.save(out)
@@ -135,14 +135,9 @@ def match_benchmark(
 
 
 def _part(folder: Path, origin: Origin) -> Predictions | None:
-    """Return a finished part of the same origin; None where there is none or it cannot be read."""
-    if not (folder / Predictions.FILE).is_file():
-        return None
-    try:
-        part = read_predictions(folder)
-    except DataError:
-        return None
-    return part if part.origin == origin else None
+    """Return a finished part of the same origin; None where there is none, or not as it was written."""
+    part = read_predictions(folder) if sealed(folder / Predictions.FILE) else None
+    return part if part and part.origin == origin else None
 
 
 class _Worker:

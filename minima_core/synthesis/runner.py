@@ -19,10 +19,10 @@ from minima_core import licences
 from minima_core.config import checked, digest
 from minima_core.data.index import index_digest, read_scene
 from minima_core.data.shards import Entry, Shard, merge_shards, write_shard
-from minima_core.errors import DataError, Unavailable
+from minima_core.errors import Unavailable
 from minima_core.io.atomic import whole_folder
 from minima_core.io.images import encode_jpeg, encode_palette_png, encode_png, encode_raw
-from minima_core.manifest import GateCounts, ModalityManifest, SceneManifest, scene_of
+from minima_core.manifest import GateCounts, ModalityManifest, SceneManifest, scene_of, seal, sealed
 from minima_core.parallel import Cluster, map_jobs, torch_device
 from minima_core.progress import track
 from minima_core.provenance import code_digest
@@ -115,7 +115,7 @@ def synthesise_index(
         for name, items in made.items()
         for k, path in enumerate(_part_paths(work / "parts", name, items))
     ]
-    missing = [job for job in jobs if not _is_whole(job.part)]
+    missing = [job for job in jobs if not sealed(job.part)]
     _make_parts(missing, engine, workers=workers, cluster=cluster, done=len(jobs) - len(missing))
 
     with whole_folder(out, work / "out") as folder:
@@ -175,15 +175,6 @@ def _part_paths(parts: Path, scene: str, items: list[Item]) -> list[Path]:
     return [parts / scene / f"{start:06d}.h5" for start in range(0, len(items), PART)]
 
 
-def _is_whole(part: Path) -> bool:
-    """Say whether a part is there and can be read; one that a power cut has emptied is made again."""
-    try:
-        Shard(part).close()
-    except DataError:
-        return False
-    return True
-
-
 def _make_parts(jobs: list[_Job], engine: Engine, *, workers: int, cluster: Cluster | None, done: int) -> None:
     """Make the parts that are not there yet."""
     if not jobs:
@@ -203,7 +194,7 @@ def _make_parts(jobs: list[_Job], engine: Engine, *, workers: int, cluster: Clus
 def _make_scene(jobs: Sequence[_Job]) -> None:
     """Make the missing parts of one scene; the unit that Ray gives to a machine, and gives again if that dies."""
     device = torch_device(jobs[0].device)
-    missing = [replace(job, device=device) for job in jobs if not _is_whole(job.part)]
+    missing = [replace(job, device=device) for job in jobs if not sealed(job.part)]
     if missing and device != "cpu":
         _stream_parts(missing)
     else:
@@ -215,6 +206,7 @@ def _make_part(job: _Job) -> None:
     reads = job.engine().reads
     sources = [item.read(reads) for item in job.items]
     write_shard(job.part, _judged(job, sources, _first_attempts(job, sources)))
+    seal(job.part)
 
 
 def _stream_parts(jobs: Sequence[_Job], *, what: str = "", done: int = 0) -> None:

@@ -208,7 +208,8 @@ def test_a_damaged_image_is_named_and_finished_parts_are_kept_and_used(world, mo
     assert folder_bytes(world / "out") == folder_bytes(world / "undisturbed")
 
 
-def test_a_part_that_a_power_cut_emptied_is_made_again(world):
+@pytest.mark.parametrize("left", ["nothing", "zeros", "other words", "other pixels"])
+def test_a_part_that_a_power_cut_or_a_bad_disk_changed_is_made_again(world, left):
     synthesise(world, "sketch", "undisturbed")
     bad = world / "raw" / "beta/imgs/002.png"
     whole = bad.read_bytes()
@@ -216,7 +217,16 @@ def test_a_part_that_a_power_cut_emptied_is_made_again(world):
     with pytest.raises(DataError, match="beta/imgs/002"):
         synthesise(world, "sketch")
     bad.write_bytes(whole)
-    next((world / "scratch").rglob("000000.h5")).write_bytes(b"")
+    part = next((world / "scratch").rglob("000000.h5"))
+    data = part.read_bytes()
+    words, pixels = data.index(b"attempt"), data.index(b"IDAT")
+    changed = {
+        "nothing": b"",
+        "zeros": bytes(len(data)),
+        "other words": data[:words] + b'"' + data[words + 1 :],
+        "other pixels": data[: pixels + 20] + bytes(8) + data[pixels + 28 :],
+    }
+    part.write_bytes(changed[left])
     synthesise(world, "sketch")
     assert folder_bytes(world / "out") == folder_bytes(world / "undisturbed")
 
