@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
+from pydantic import BaseModel, TypeAdapter
 
 from minima_core.config import digest, read_seed, read_value
 from minima_core.data.index import index_digest, read_scenes
@@ -128,7 +128,9 @@ def _reports(folder: Path) -> Iterator[ScoreReport]:
                 if not path.is_file():
                     raise DataError(f"no {path}; score the model with `dvc repro score@{matcher}-{model}-{benchmark}`")
                 report = read_report(path)
-                assert isinstance(report, ScoreReport)
+                if not isinstance(report, ScoreReport):
+                    again = redo(f"score@{matcher}-{model}-{benchmark}")
+                    raise DataError(f"{path} is a report of {report.stage}, not of score; make it again with {again}")
                 yield report
 
 
@@ -284,16 +286,38 @@ def _right(truth: PairTruth, matches: Matches) -> int:
 def _curves(models: Path) -> dict[str, dict[str, Curve]]:
     curves: dict[str, dict[str, Curve]] = {}
     for matcher in read_value("matchers"):
-        path = models / "finetuned" / matcher / CURVES
-        if not path.is_file():
-            raise DataError(f"no {path}; make the model again with {redo(f'finetune@{matcher}')}")
-        curves[matcher] = json.loads(path.read_text(encoding="utf-8"))
+        curves[matcher] = _read(models / "finetuned" / matcher / CURVES, _CURVES, f"finetune@{matcher}")
     return curves
 
 
 def _findings(folder: Path) -> list[Finding]:
-    rows = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
-    return [Finding(row["table"], row["rule"], row["checked"], row["broken"], _span(row["observed"])) for row in rows]
+    rows = _read(folder / "findings.json", _ROWS, "validate")
+    return [Finding(row.table, row.rule, row.checked, row.broken, _span(row.observed)) for row in rows]
+
+
+class _Row(BaseModel):
+    """A finding as validate wrote it; the page does not show all of it."""
+
+    table: str
+    rule: str
+    checked: int
+    broken: int
+    observed: list[float] | None
+
+
+_CURVES = TypeAdapter(dict[str, list[tuple[int, float]]])
+_ROWS = TypeAdapter(list[_Row])
+T = TypeVar("T")
+
+
+def _read(path: Path, schema: TypeAdapter[T], stage: str) -> T:
+    """Return what a JSON file that ``stage`` wrote holds."""
+    try:
+        return schema.validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"no {path}; make it again with {redo(stage)}") from None
+    except ValueError as error:  # pydantic's and of the encoding
+        raise DataError(f"{path} is damaged ({str(error).splitlines()[0]}); make it again with {redo(stage)}") from None
 
 
 def _span(observed: Sequence[float] | None) -> str:

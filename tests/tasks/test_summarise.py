@@ -196,6 +196,26 @@ def test_an_unscored_model_says_what_to_run(summarise, run):
         hidden.rename(report)
 
 
+@pytest.mark.parametrize("content", [b"", b'{"loss": 1}', b"\xff", b'{"stage": "check"}'])
+@pytest.mark.parametrize(
+    ("path", "stage"),
+    [
+        (f"models/finetuned/{MATCHER}/curves.json", f"finetune@{MATCHER}"),
+        ("data/certificate/findings.json", "validate"),
+        (f"reports/scores/{MATCHER}-finetuned-{BENCHMARK}/report.json", ""),
+    ],
+)
+def test_a_damaged_file_says_what_to_run(summarise, run, path, stage, content):
+    whole = (run / path).read_bytes()
+    try:
+        (run / path).write_bytes(content)
+        with pytest.raises(DataError, match=rf"{path} is .*`dvc repro -f -s {stage}" if stage else path) as caught:
+            summarise()
+        assert "\n" not in str(caught.value)
+    finally:
+        (run / path).write_bytes(whole)
+
+
 def test_sweeps_of_both_models_are_drawn(run, summarise, tmp_path):
     kept = {}
     try:
