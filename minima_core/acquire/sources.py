@@ -17,6 +17,7 @@ from minima_core.acquire.archives import unpack
 from minima_core.acquire.transfer import Remote, fetch, held, require_space, to_come
 from minima_core.config import Section, checked, unknown
 from minima_core.errors import ConfigError, DataError
+from minima_core.io.atomic import sole_writer
 from minima_core.licences import Licence, named
 from minima_core.manifest import Record
 from minima_core.weights import cache_folder
@@ -142,27 +143,29 @@ def bring_files(name: str, files: Sequence[File], folder: Path, mirrors: Sequenc
     """Bring files into ``folder``, archives unpacked; these lie in the user's cache until they are.
 
     Raises:
-        DataError: if one cannot be had or used, or the disk is too small for what is not there yet.
+        DataError: if one cannot be had or used, the disk is too small for what is not there yet, or another process
+            brings something into the folder.
     """
     remotes = {file: file.remote(mirrors) for file in files}
     archived, unpacked = map(sum, zip(*(file.needed(remote) for file, remote in remotes.items()), strict=True))
     require_space({folder: max(0, unpacked - held(folder)), downloads(): archived}, name)
     folder.mkdir(parents=True, exist_ok=True)
-    archives = []
-    for file, remote in remotes.items():
-        place = folder / file.into
-        if file.name.endswith(ARCHIVES):
-            archives.append((fetch(remote, downloads()), place, file.top))
-        elif (path := fetch(remote, place)).parent != place:
-            place.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place / file.name)
-    for archive, place, top in archives:
-        if top:
-            _lay_over(archive, place, top)
-        else:
-            unpack(archive, place)
-    for archive, *_ in archives:
-        forget(archive)
+    with sole_writer(folder / Fetched.FILE):
+        archives = []
+        for file, remote in remotes.items():
+            place = folder / file.into
+            if file.name.endswith(ARCHIVES):
+                archives.append((fetch(remote, downloads()), place, file.top))
+            elif (path := fetch(remote, place)).parent != place:
+                place.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, place / file.name)
+        for archive, place, top in archives:
+            if top:
+                _lay_over(archive, place, top)
+            else:
+                unpack(archive, place)
+        for archive, *_ in archives:
+            forget(archive)
 
 
 def _lay_over(archive: Path, folder: Path, top: str) -> None:
@@ -186,7 +189,7 @@ def downloads() -> Path:
 def forget(archive: Path) -> None:
     """Remove an archive that was downloaded; one that lies elsewhere is the user's."""
     if archive.parent == downloads():
-        archive.unlink()
+        archive.unlink(missing_ok=True)  # another process may have unpacked it too
         archive.with_name(f"{archive.name}.sha256").unlink(missing_ok=True)
 
 

@@ -22,7 +22,7 @@ from pooch.hashes import file_hash
 from rich.filesize import decimal
 
 from minima_core.errors import DataError
-from minima_core.io.atomic import write_text
+from minima_core.io.atomic import sole_writer, write_text
 from minima_core.progress import track
 
 CONNECT = 10.0  # seconds that a host has to answer
@@ -67,8 +67,8 @@ def fetch(remote: Remote, folder: Path, *, sleep: Callable[[float], None] = time
     """Return a copy of the file that is right: ``folder/name``, or one of this machine where it lies.
 
     Raises:
-        DataError: if no mirror gives the right file, the disk is too small, or what lies in ``folder`` already is
-            another file; nothing that is whole is overwritten or removed.
+        DataError: if no mirror gives the right file, the disk is too small, another process fetches it, or what lies in
+            ``folder`` already is another file; nothing that is whole is overwritten or removed.
     """
     target = folder / remote.name
     if target.is_file():
@@ -84,7 +84,8 @@ def fetch(remote: Remote, folder: Path, *, sleep: Callable[[float], None] = time
                 if problem := _problem(path, remote.size, remote.digest):
                     raise _Refused(problem)
                 return path
-            _download(url, remote, target, sleep)
+            with sole_writer(target):
+                _download(url, remote, target, sleep)
         except _Refused as error:
             logger.warning("%s: %s", url, error)
             failures.append(f"{url}: {error}")

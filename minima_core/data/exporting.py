@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +10,7 @@ from minima_core.data.exporters.base import EXPORTERS, Exporter
 from minima_core.data.index import read_scene
 from minima_core.data.shards import Shard
 from minima_core.errors import ConfigError, DataError
-from minima_core.io.atomic import UNFINISHED, whole_folder, write_bytes
+from minima_core.io.atomic import new_folder, write_bytes
 from minima_core.io.images import encode_jpeg, encode_png
 from minima_core.manifest import ModalityManifest, SceneEntry, SceneManifest, Split
 from minima_core.parallel import map_jobs
@@ -33,7 +32,8 @@ def export_index(form: str, index: Path, out: Path, *, modalities: Path | None =
 
     Raises:
         ConfigError: if there is no such form, or ``out`` holds something.
-        DataError: if the index or a modality cannot be read, or its pairs are related by homographies.
+        DataError: if the index or a modality cannot be read, its pairs are related by homographies, or another process
+            exports to ``out``.
     """
     if form not in targets():
         raise ConfigError(f"--to: {unknown(form, targets(), 'the forms')}")
@@ -44,15 +44,10 @@ def export_index(form: str, index: Path, out: Path, *, modalities: Path | None =
         raise DataError(f"pairs of {index} are related by homographies; {form} knows depth and poses only")
     names = [] if modalities is None else _complete(modalities)
     exporter = EXPORTERS.get(form.replace("-", "_"))()
-    scratch = out.with_name(f".{out.name}{UNFINISHED}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        with whole_folder(out, scratch) as folder:
-            one = partial(_scene, exporter, index, modalities, names, folder)
-            done = map_jobs(one, manifest.scenes, workers=workers, what="exporting scenes")
-            exporter.finish(folder, (part for parts in done for part in parts))
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with new_folder(out) as folder:
+        one = partial(_scene, exporter, index, modalities, names, folder)
+        done = map_jobs(one, manifest.scenes, workers=workers, what="exporting scenes")
+        exporter.finish(folder, (part for parts in done for part in parts))
     return names
 
 

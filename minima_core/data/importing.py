@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from minima_core.config import checked, digest, unknown
 from minima_core.data.importers.base import IMPORTERS, RAW, Importer, Skipped
 from minima_core.data.index import Scene, index_digest, write_scene
 from minima_core.errors import ConfigError, DataError
-from minima_core.io.atomic import UNFINISHED, whole_folder
+from minima_core.io.atomic import new_folder
 from minima_core.manifest import RawDataset, SceneEntry, SceneManifest
 from minima_core.parallel import map_jobs
 
@@ -62,20 +61,16 @@ def build_index(
 
     Raises:
         ConfigError: if the form or a setting is unknown.
-        DataError: if the source is not in that form, a file is damaged or refused, or no pair is left.
+        DataError: if the source is not in that form, a file is damaged or refused, no pair is left, or another process
+            builds an index at ``out``.
     """
     if form not in forms():
         raise ConfigError(f"--from: {unknown(form, forms(), 'the forms')}")
     _check_out(out, source)
     plugin = IMPORTERS.get(form.replace("-", "_"))
     importer = plugin(source, checked(settings or {}, plugin.Params, "--set"), images=images, seed=seed)
-    scratch = out.with_name(f".{out.name}{UNFINISHED}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        with whole_folder(out, scratch) as folder:
-            report = _build(importer, form, folder, workers)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with new_folder(out) as folder:
+        report = _build(importer, form, folder, workers)
     return report.model_copy(update={"digest": index_digest(out), "raw": _raw(importer, out)})
 
 

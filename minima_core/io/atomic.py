@@ -69,6 +69,47 @@ def whole_folder(path: Path, scratch: Path) -> Iterator[Path]:
     replace_folder(scratch, path)
 
 
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path`` to fill, which takes its place when the block ends well, and else is gone.
+
+    Raises:
+        DataError: if another process fills one for ``path``.
+    """
+    scratch = path.with_name(f".{path.name}{UNFINISHED}")
+    with sole_writer(path):
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            with whole_folder(path, scratch) as folder:
+                yield folder
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Refuse other processes that would write ``path`` in the same way; a locked file beside it keeps them out.
+
+    Raises:
+        DataError: if another process writes it.
+    """
+    import fcntl  # Windows has none
+
+    lock = path.with_name(f".{path.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"another process is writing {path}; wait for it, or choose another place") from None
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 def replace_folder(new: Path, path: Path) -> None:
     """Put the folder ``new`` in the place of ``path``; an older one there is removed last, or stays if that fails."""
     old = path.with_name(f".{path.name}.old")

@@ -10,6 +10,7 @@ from bad_host import DATA, serving
 from minima_core.acquire import transfer
 from minima_core.acquire.transfer import Remote, fetch, require_space, to_come
 from minima_core.errors import DataError
+from minima_core.io.atomic import sole_writer
 
 SHA = "sha256:" + hashlib.sha256(DATA).hexdigest()
 OTHER = DATA[::-1]
@@ -64,6 +65,14 @@ def test_a_killed_process_is_continued(get):
         assert left(get.folder) == [".file.bin.part", ".file.bin.tag"]
         assert get(host.url).read_bytes() == DATA
     assert host.ranges[1].startswith("bytes=3")
+
+
+def test_two_processes_do_not_fetch_one_file_at_a_time(get):
+    with serving(lambda h, n: h.file()) as host:
+        with sole_writer(get.folder / "file.bin"), pytest.raises(DataError, match=r"another process is writing .*bin;"):
+            get(host.url)
+        assert host.ranges == []
+        assert get(host.url).read_bytes() == DATA
 
 
 def test_a_file_that_changed_between_requests_is_begun_anew(get):

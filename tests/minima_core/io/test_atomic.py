@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from minima_core.errors import DataError
-from minima_core.io.atomic import atomic_path, replace_folder, whole_folder, write_json
+from minima_core.io.atomic import atomic_path, new_folder, replace_folder, sole_writer, whole_folder, write_json
 
 
 def test_a_crash_leaves_the_old_file_and_no_litter(tmp_path):
@@ -50,6 +50,43 @@ def test_a_folder_appears_whole_and_its_scratch_survives_a_crash(tmp_path):
         assert (folder / "part").read_text() == "1"
     assert (out / "part").read_text() == "1"
     assert not scratch.exists()
+
+
+def test_a_folder_is_filled_by_one_process_at_a_time(tmp_path):
+    """Each would remove what the other has begun, and one of them ended well with a part of the files."""
+    out = tmp_path / "out"
+    with new_folder(out) as folder:
+        (folder / "part").write_text("1")
+        with pytest.raises(DataError, match=r"another process is writing .*/out; wait for it"), new_folder(out):
+            raise AssertionError
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (out / "part").read_text() == "1"
+
+
+def test_what_a_killed_writer_leaves_keeps_nobody_out(tmp_path):
+    script = f"""
+import os, signal
+from pathlib import Path
+from minima_core.io.atomic import new_folder
+with new_folder(Path({str(tmp_path / "out")!r})) as folder:
+    (folder / "old").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    with new_folder(tmp_path / "out") as folder:
+        (folder / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "new"]
+
+
+def test_a_file_system_without_locks_is_written_to(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with sole_writer(tmp_path / "out"):
+        assert [path.name for path in tmp_path.iterdir()] == [".out.lock"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_kill_leaves_half_written_never_reaches_the_output(tmp_path):
