@@ -305,7 +305,7 @@ class _Row(BaseModel):
     observed: list[float] | None
 
 
-_CURVES = TypeAdapter(dict[str, list[tuple[int, float]]])
+_CURVES = TypeAdapter(dict[str, Curve])
 _ROWS = TypeAdapter(list[_Row])
 T = TypeVar("T")
 
