@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -39,11 +40,13 @@ def prepare() -> None:
         os.environ["PREFECT_API_URL"] = api
 
 
-def running_server() -> str | None:
-    """Return the address of the server that `make server` started for this checkout, if it answers."""
+def running_server(given: str = "") -> str | None:
+    """Return the address of a server that answers: ``given``, else the one that `make server` started here."""
     try:
-        api = SERVER_MARK.read_text(encoding="utf-8").strip()
+        api = given or SERVER_MARK.read_text(encoding="utf-8").strip()
         with urllib.request.urlopen(f"{api}/health", timeout=2) as answer:
             return api if answer.status == 200 else None
+    except urllib.error.HTTPError:  # of a server that asks who we are
+        return given or None
     except (OSError, ValueError):
         return None

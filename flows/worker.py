@@ -21,7 +21,7 @@ POOL = "minima"
 
 def main() -> None:
     """Make the work pool, deploy, settle what a killed worker left running, and become the worker."""
-    os.environ["PREFECT_API_URL"] = os.environ.get("PREFECT_API_URL") or wait_for_server()
+    os.environ["PREFECT_API_URL"] = wait_for_server()
     lock = only_one()
     prefect = [str(Path(sys.executable).with_name("prefect")), "--no-prompt"]
     subprocess.run([*prefect, "work-pool", "create", POOL, "--type", "process", "--overwrite"], check=True)
@@ -36,12 +36,15 @@ def main() -> None:
 
 
 def wait_for_server(seconds: float = 60) -> str:
-    """Return the address of this checkout's server, which may just have been started."""
+    """Return the address in PREFECT_API_URL, else of this checkout's server, which may just have been started."""
+    given = os.environ.get("PREFECT_API_URL", "")
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if api := running_server():
+        if api := running_server(given):
             return api
         time.sleep(1)
+    if given:
+        sys.exit(f"error: no Prefect server answers at {given}; start it, or take PREFECT_API_URL away")
     sys.exit("error: no Prefect server; start `make server` in another terminal, or set PREFECT_API_URL")
 
 
