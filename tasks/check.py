@@ -47,7 +47,7 @@ def main(args: CheckArgs) -> CheckReport:
     for name in _names("matchers"):
         MATCHERS.require(name)
         _require_trainable(name)
-    for name in [*_names("benchmarks"), *read_value("promotion.benchmarks")]:
+    for name in [*_names("benchmarks"), *_settings("promotion.benchmarks")]:
         BENCHMARKS.require(name)
     write_json(args.out, {"names": "known"})
     return CheckReport()
@@ -56,7 +56,7 @@ def main(args: CheckArgs) -> CheckReport:
 def _require_trainable(matcher: str) -> None:
     """Refuse a matcher without settings of training: every one that is listed is trained."""
     for key in ("training.pretrain", "training.finetune", "matcher"):
-        known = read_value(key)
+        known = _settings(key)
         if matcher not in known:
             raise ConfigError(
                 f"params.yaml: matchers lists '{matcher}', which has no settings in {key}; "
@@ -74,6 +74,13 @@ def _names(key: str) -> list[str]:
     if len(set(names)) < len(names):
         raise ConfigError(f"params.yaml: {key} names one twice: {', '.join(names)}")
     return names
+
+
+def _settings(key: str) -> dict[str, Any]:
+    settings = read_value(key)
+    if not isinstance(settings, dict):
+        raise ConfigError(f"params.yaml: {key} must hold names and their settings, it says {settings!r}")
+    return {str(name): values for name, values in settings.items()}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import hashlib
 import inspect
 import logging
 import os
-import shutil
 import sys
 import time
 import types
@@ -26,7 +25,7 @@ from yaml import YAMLError
 
 from minima_core.config import PARAMS, Section, checked, edited_values
 from minima_core.errors import ConfigError, MinimaError
-from minima_core.io.atomic import write_text
+from minima_core.io.atomic import remove_folder, write_text
 from minima_core.memory import keep_freed
 from minima_core.parallel import Cluster, torch_device
 from tasks.process import die_with_parent, process_start
@@ -217,7 +216,7 @@ def run(main: Callable[[A], BaseModel]) -> NoReturn:
             guard.check()
             write_text(args.report, report.model_dump_json(indent=1) + "\n")
             for folder in _unneeded:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_folder(folder)
     except MinimaError as error:
         fail(str(error))
     except OSError as error:

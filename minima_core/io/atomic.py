@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written nothing can be removed
+            temporary.unlink(missing_ok=True)
         if error.errno is None:  # raised by a library about what it was given, not about the disk
             raise
         raise DataError(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from error
@@ -124,6 +125,15 @@ def replace_folder(new: Path, path: Path) -> None:
             old.replace(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder of unfinished work, if it is there; a kill leaves nothing of it under its name, or all."""
+    gone = path.with_name(f".{path.name}.removed")
+    shutil.rmtree(gone, ignore_errors=True)
+    with suppress(OSError):
+        path.replace(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _sweep(folder: Path) -> None:

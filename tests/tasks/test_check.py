@@ -46,6 +46,8 @@ def test_known_names_give_the_same_file_whatever_they_are(write, tmp_path):
         ({"matchers": ["lightglu"]}, "unknown matcher: 'lightglu'.*did you mean 'lightglue'"),
         ({"benchmarks": ["mmin"]}, "unknown benchmark: 'mmin'.*did you mean 'mmim'"),
         ({"promotion": {"benchmarks": {"mmin": "auc@10px"}}}, "unknown benchmark: 'mmin'.*did you mean 'mmim'"),
+        ({"promotion": {"benchmarks": None}}, "promotion.benchmarks must hold names and their settings, it says None"),
+        ({"matcher": 5}, "matcher must hold names and their settings, it says 5"),
         ({"dataset": {"name": "synthetics"}}, "unknown data set: 'synthetics'.*did you mean 'synthetic'"),
         ({"modalities": []}, "modalities must name at least one"),
         ({"modalities": ["event", "event"]}, "modalities names one twice"),

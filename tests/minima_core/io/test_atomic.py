@@ -4,11 +4,20 @@ import errno
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from minima_core.errors import DataError
-from minima_core.io.atomic import atomic_path, new_folder, replace_folder, sole_writer, whole_folder, write_json
+from minima_core.io.atomic import (
+    atomic_path,
+    new_folder,
+    remove_folder,
+    replace_folder,
+    sole_writer,
+    whole_folder,
+    write_json,
+)
 
 
 def test_a_crash_leaves_the_old_file_and_no_litter(tmp_path):
@@ -26,6 +35,28 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path):
     with pytest.raises(DataError, match=r"a\.txt: No space left"), atomic_path(target):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert not target.exists()
+
+
+def test_a_read_only_folder_is_one_line_that_names_the_file(tmp_path, monkeypatch):
+    def refused(*_args, **_more):
+        raise OSError(errno.EROFS, "Read-only file system", ".a.unfinished.txt")
+
+    monkeypatch.setattr(Path, "unlink", refused)  # says so of files that are not there, too
+    target = tmp_path / "a.txt"
+    with pytest.raises(DataError, match=r"cannot write .*/a\.txt: Read-only file system"), atomic_path(target):
+        refused()
+
+
+def test_a_kill_while_a_folder_is_removed_leaves_nothing_of_it_under_its_name(tmp_path, monkeypatch):
+    """Half a checkpoint was taken for a damaged one, by a training that had come to its end."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    with monkeypatch.context() as killed:
+        killed.setattr("shutil.rmtree", lambda *_args, **_more: None)  # killed before it removes anything
+        remove_folder(folder)
+    assert not folder.exists()
+    remove_folder(folder)  # as the run that continues does
+    assert not list(tmp_path.iterdir())
 
 
 def test_equal_values_give_equal_bytes(tmp_path):
