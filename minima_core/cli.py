@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from minima_core.cli_arguments import PICTURE, assignments, check_folder, check_output, cores, device_of
 from minima_core.cli_index import index
 from minima_core.cli_report import report
-from minima_core.errors import ConfigError, DataError, MinimaError
+from minima_core.errors import ConfigError, DataError, MinimaError, of_the_system
 from minima_core.memory import keep_freed
 
 if TYPE_CHECKING:
@@ -54,9 +53,9 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except MinimaError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
+        if not (line := of_the_system(error)):
             raise
-        _fail(f"cannot write {error.filename or 'an output'}: {error.strerror}; choose another folder or free space")
+        _fail(line)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except Exception as error:

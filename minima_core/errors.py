@@ -10,10 +10,26 @@ MinimaError
 
 from __future__ import annotations
 
+import errno
+
+_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG}
+_GONE = {errno.ENOENT, errno.EIO, errno.ESTALE}
+
 
 def redo(stage: str) -> str:
     """Return the command that runs one stage again, for the end of a message; without ``-s``, all before it run too."""
     return f"`dvc repro -f -s {stage}`"
+
+
+def of_the_system(error: OSError) -> str:
+    """Return the line that tells of a disk or a folder in a bad way; "" for an error that is ours."""
+    if error.errno in _WRITING:
+        return (
+            f"cannot write {error.filename or 'an output'}: {error.strerror}; free some space or choose another folder"
+        )
+    if error.errno in _GONE and error.filename is not None:
+        return f"cannot use {error.filename}: {error.strerror}; see that it is there, and run again"
+    return ""
 
 
 class MinimaError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import fcntl
 import hashlib
 import inspect
@@ -24,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from yaml import YAMLError
 
 from minima_core.config import PARAMS, Section, checked, edited_values
-from minima_core.errors import ConfigError, MinimaError
+from minima_core.errors import ConfigError, MinimaError, of_the_system
 from minima_core.io.atomic import remove_folder, write_text
 from minima_core.memory import keep_freed
 from minima_core.parallel import Cluster, torch_device
@@ -220,11 +219,9 @@ def run(main: Callable[[A], BaseModel]) -> NoReturn:
     except MinimaError as error:
         fail(str(error))
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
+        if not (line := of_the_system(error)):
             raise
-        fail(
-            f"cannot write {error.filename or 'an output'}: {error.strerror}; free some space or choose another folder"
-        )
+        fail(line)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     raise SystemExit(0)

@@ -54,6 +54,8 @@ def main(args: ToyArgs) -> IndexReport:
         raise DataError("images/a.jpg is cut off;\\n fetch it again")
     elif args.what == "full":
         raise OSError(errno.ENOSPC, "No space left on device", "out/a")
+    elif args.what == "gone":
+        Path("data/index").stat()
     elif args.what == "bug":
         raise ValueError("ours")
     elif args.what == "hang":
@@ -143,6 +145,7 @@ def test_an_edit_of_other_code_or_values_is_no_matter(checkout, what):
     [
         ("refuse", "error: images/a.jpg is cut off; fetch it again"),
         ("full", "error: cannot write out/a: No space left on device; free some space or choose another folder"),
+        ("gone", "error: cannot use data/index: No such file or directory; see that it is there, and run again"),
     ],
 )
 def test_a_users_mistake_is_one_line(checkout, what, line):
