@@ -165,6 +165,7 @@ def connect() -> MlflowClient:
     from mlflow import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a traceback of what it raises anyway
     uri = tracking_uri()
     with _creation_lock(uri):
         client = MlflowClient(uri, uri)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -188,6 +189,18 @@ def test_two_processes_share_a_fresh_store(tmp_path, monkeypatch):
     client = connect()
     assert {run.data.tags["stage"] for run in runs(client)} == {"score@0", "score@1"}
     assert find_run(client, stage="score@1").data.metrics == {"loss": 19.0}
+
+
+def test_a_disk_that_fills_up_is_told_without_mlflow_s_traceback(checkout, capfd):
+    connect()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))  # the store is larger
+    try:
+        with pytest.raises(DataError, match="cannot write the record of runs"), stage_run("s", params={}, inputs={}):
+            raise AssertionError
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_store_that_cannot_be_written_is_one_line_that_names_it(checkout):
