@@ -118,7 +118,7 @@ def read_list(root: Path, category: str) -> list[tuple[str, str, str]]:
         entries = sorted((len(key), key, [str(f) for f in files]) for key, files in listed.items())
         if not entries or any(len(files) != 3 for _, _, files in entries):
             raise ValueError("every group must name a mat file, a fixed and a moving image")
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is not a list of pairs ({error}); restore it from the database") from None
     return [(mat, fixed, moving) for _, _, (mat, fixed, moving) in entries]
 

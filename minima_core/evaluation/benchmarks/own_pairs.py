@@ -92,7 +92,7 @@ def read_list(path: Path) -> list[Entry]:
         listed = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(listed, list) or not listed:
             raise ValueError("it is no list of pairs, or an empty one")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last of brackets in brackets
         raise DataError(f"cannot read {path}: {error}; write it as docs/evaluation.md shows") from None
     return [checked(entry, Entry, f"{path}: pair {n}") for n, entry in enumerate(listed)]
 

@@ -102,7 +102,7 @@ def test_images_of_another_size_than_the_mat_says_are_refused(toy, tmp_path):
         prepare(toy, tmp_path / "out")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"group1": ["SO1.mat"]}', '{"group1": 3}'])
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "[]", "{}", '{"group1": ["SO1.mat"]}', '{"group1": 3}'])
 def test_a_list_that_is_none_is_named(toy, tmp_path, text):
     path = toy / "RemoteSensing/SAR_Optical/list.json"
     path.write_text(text)

@@ -100,9 +100,10 @@ def test_a_folder_without_a_list_is_told_how_to_write_one(tmp_path):
         pass
 
 
-def test_a_list_that_is_no_json_is_named(root):
+@pytest.mark.parametrize("text", ['[{"image0": "optical/a.png",]', "[" * 100_000])
+def test_a_list_that_is_no_json_is_named(root, text):
     prepare(root, entry(H_0to1=SHIFT))
-    (root / "own_pairs.json").write_text('[{"image0": "optical/a.png",]')
+    (root / "own_pairs.json").write_text(text)
     with pytest.raises(MinimaError, match=r"cannot read .*own_pairs\.json"):
         create_benchmark("own_pairs", {"root": str(root), "subset": "full"}, "strict-v1").prepare(
             root / "out", scratch=root / "s"
