@@ -74,7 +74,7 @@ def settle(worker: str) -> None:
     taken it; one without a label got no further than that.
     """
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId, WorkPoolFilter
     from prefect.client.schemas.objects import StateType
     from prefect.states import Crashed
 
@@ -85,7 +85,10 @@ def settle(worker: str) -> None:
     with get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=unfinished, work_pool_filter=pool):
             if run.labels.get("prefect.worker.name", worker) == worker:
-                client.set_flow_run_state(run.id, Crashed(message="its worker is gone"), force=True)
+                parent = FlowRunFilterParentFlowRunId(any_=[run.id])
+                within = unfinished.model_copy(update={"parent_flow_run_id": parent})  # subflows are in no pool
+                for gone in (*client.read_flow_runs(flow_run_filter=within), run):
+                    client.set_flow_run_state(gone.id, Crashed(message="its worker is gone"), force=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from bad_host import serving
+from prefect import Flow, Task
 from prefect.client.orchestration import get_client
 from prefect.states import Running
 
@@ -66,8 +67,16 @@ def test_runs_of_another_checkouts_worker_are_left_alone(prefect_server):
             run = client.create_flow_run_from_deployment(deployment, labels=labels)
             client.set_flow_run_state(run.id, Running(), force=True)
             runs[name] = run.id
+        for name in ("own", "other"):
+            step = client.create_task_run(Task(lambda: None), runs[name], "0")
+            below = client.create_flow_run(Flow(lambda: None, name="reproduce"), parent_task_run_id=step.id)
+            client.set_flow_run_state(below.id, Running(), force=True)
+            runs[f"below {name}"] = below.id
 
         worker.settle("own")
 
         states = {name: client.read_flow_run(run).state.name for name, run in runs.items()}
-    assert states == {"own": "Crashed", "other": "Running", "none": "Crashed"}
+    assert states == dict.fromkeys(("own", "none", "below own"), "Crashed") | {
+        "other": "Running",
+        "below other": "Running",
+    }
