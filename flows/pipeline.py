@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import logging
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from prefect import flow, get_run_logger, task
+import typer
+from prefect import Flow, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
+from flows.environment import running_server
 from flows.subprocesses import CommandFailed, Commands
+from minima_core.cli_arguments import run_command
 from minima_core.config import Section, checked, unknown
 from minima_core.errors import ConfigError, MinimaError
 from tasks.reports import Report, read_report
@@ -30,6 +35,19 @@ DVC = [sys.executable, "-m", "flows.dvc_child"]
 
 class StageFailed(MinimaError):
     """A stage did not finish; the message is its own last ``error:`` line."""
+
+
+class _Plain(logging.Filter):
+    """Takes the traceback off what Prefect logs of a mistake that the project tells of: its message says all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], MinimaError):
+            record.exc_info = None
+        return True
+
+
+for name in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(name).addFilter(_Plain())
 
 
 class Meta(Section):
@@ -182,13 +200,23 @@ def reproduce(targets: list[str] | None = None) -> dict[str, Outcome]:
     return _collect(runs)
 
 
-def once(run: Callable[[], object]) -> None:
-    """Run a flow as a command: a failed stage is one line and exit code 1."""
-    try:
-        run()
-    except MinimaError as error:
-        logging.disable()
-        sys.exit(f"error: {error}")
+def once(flow: Flow[..., Any]) -> NoReturn:
+    """Run a flow as a command whose options are the flow's parameters: a failed stage is one line and exit code 1."""
+
+    @functools.wraps(flow.fn)
+    def run(**options: Any) -> None:
+        if (api := os.environ.get("PREFECT_API_URL", "")) and not running_server(api):
+            raise ConfigError(f"no Prefect server answers at PREFECT_API_URL={api}; start it, or unset the variable")
+        try:
+            flow(**options)
+        except MinimaError:
+            logging.disable()  # what Prefect would still say of it
+            raise
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    told = inspect.getdoc(flow.fn) or ""
+    app.command(help=told.replace("Args:", "\b\nArgs:"))(run)  # which keeps its lines apart
+    run_command(app, sys.argv[1:], f"python -m flows.{flow.name.replace('-', '_')}")
 
 
 def _collect(runs: dict[str, PrefectFuture[Any]]) -> dict[str, Outcome]:

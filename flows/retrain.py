@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from prefect import flow
@@ -42,10 +41,5 @@ def scores(outcomes: dict[str, Outcome], matcher: str) -> list[ScoreReport]:
     return [r for r in reports if isinstance(r, ScoreReport) and r.matcher == matcher]
 
 
-def main() -> None:
-    """Run the flow once, with ``--push`` if it is given."""
-    once(lambda: retrain(push="--push" in sys.argv[1:]))
-
-
 if __name__ == "__main__":
-    main()
+    once(retrain)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from minima_core.cli_arguments import PICTURE, assignments, check_folder, check_output, cores, device_of
+from minima_core.cli_arguments import PICTURE, assignments, check_folder, check_output, cores, device_of, run_command
 from minima_core.cli_index import index
 from minima_core.cli_report import report
-from minima_core.errors import ConfigError, DataError, MinimaError, of_the_system
+from minima_core.errors import ConfigError, DataError
 from minima_core.memory import keep_freed
 
 if TYPE_CHECKING:
@@ -48,27 +48,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("minima_core").setLevel(logging.INFO)
     argv = sys.argv[1:] if argv is None else argv
-    try:
-        sys.exit(typer.main.get_command(app).main(args=argv or ["--help"], prog_name="minima", standalone_mode=False))
-    except MinimaError as error:
-        _fail(str(error))
-    except OSError as error:
-        if not (line := of_the_system(error)):
-            raise
-        _fail(line)
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
-    except Exception as error:
-        message = getattr(error, "format_message", None)  # typer's own errors; where they are defined varies with it
-        if message is None:
-            raise
-        context = getattr(error, "ctx", None)  # of the command that was meant
-        _fail(f"{message()} See `{context.command_path if context else 'minima'} --help`.")
-
-
-def _fail(message: str) -> NoReturn:
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
-    sys.exit(1)
+    run_command(app, argv or ["--help"], "minima")
 
 
 def _version(asked: bool) -> None:
@@ -165,13 +145,13 @@ def synthesise(
 
     settings = {**MODALITIES.settings(modality, engine), **assignments(set_)}
     chosen = MODALITIES.create(modality, settings, f"settings of {modality}")
-    if chosen.weights == "random":
-        typer.echo("weights: random; the images show that the engine runs, and nothing else")
     how: Any = {"seed": seed, "device": device_of(device), "licence": licence}
     made = synthesise_files(input, out, modality=modality, settings=settings, **how)
     terms = chosen.terms()
     use = "" if terms.commercial else ", which does not allow commercial use"
     typer.echo(f"{len(made)} {modality} images in {out}; licence of the engine {terms.name}{use}")
+    if chosen.weights == "random":
+        typer.echo("weights: random; the images show that the engine runs, and nothing else")
 
 
 @app.command()

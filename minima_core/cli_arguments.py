@@ -1,14 +1,48 @@
-"""What the commands of ``minima`` share: their arguments are read and checked here, before any work is done."""
+"""What commands share: their arguments are read and checked here, before any work is done, and their mistakes told."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from minima_core.errors import ConfigError, DataError
+import typer
+
+from minima_core.errors import ConfigError, DataError, MinimaError, of_the_system
 
 PICTURE = (".png", ".jpg", ".jpeg")
+
+
+def run_command(app: typer.Typer, argv: list[str], name: str) -> NoReturn:
+    """Run a command line and end the process; a mistake is one line on stderr and exit code 1.
+
+    Args:
+        app: its commands.
+        argv: the words after the program's name.
+        name: of the program, for messages.
+    """
+    try:
+        sys.exit(typer.main.get_command(app).main(args=argv, prog_name=name, standalone_mode=False))
+    except MinimaError as error:
+        _fail(str(error))
+    except OSError as error:
+        if not (line := of_the_system(error)):
+            raise
+        _fail(line)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # typer's own errors; where they are defined varies with it
+        if message is None:
+            raise
+        context = getattr(error, "ctx", None)  # of the command that was meant
+        _fail(f"{message()} See `{context.command_path if context else name} --help`.")
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.exit(1)
 
 
 def check_output(path: Path, option: str, suffixes: tuple[str, ...], taken: tuple[Path, ...]) -> None:

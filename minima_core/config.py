@@ -38,14 +38,27 @@ def load_params(path: Path = PARAMS) -> dict[str, Any]:
         ConfigError: if the file is missing or not YAML.
     """
     try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        loaded = read_yaml(path)
     except FileNotFoundError:
         raise ConfigError(f"no {path} in {Path.cwd()}; run from the root of a checkout") from None
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path} holds no mapping")
     return {str(key): value for key, value in loaded.items()}
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds, as plain containers; references to other values stay as they are written.
+
+    Raises:
+        ConfigError: if it is not YAML.
+        FileNotFoundError: if it is missing.
+    """
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is not read: brackets lie within brackets too many times") from None
 
 
 def lookup(params: dict[str, Any], name: str) -> Any:

@@ -74,7 +74,7 @@ class Pair:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Matches:
     """The matches of one pair, in original pixels.
 
@@ -96,6 +96,11 @@ class Matches:
     def __len__(self) -> int:
         """Return how many matches there are."""
         return int(self.scores.shape[0])
+
+    def __repr__(self) -> str:
+        """Say how many there are and how sure; their numbers would fill pages."""
+        sure = f", scores {self.scores.min():.2f} to {self.scores.max():.2f}" if len(self) else ""
+        return f"{type(self).__name__}({len(self)} matches{sure})"
 
     def __reduce__(self) -> tuple[Callable[..., Matches], tuple[np.ndarray, ...]]:
         """Be pickled as arrays: tensors take five times as long, together a sixth of what scoring a pair takes."""

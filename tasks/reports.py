@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -200,6 +200,7 @@ Report = Annotated[
     Field(discriminator="stage"),
 ]
 _ADAPTER: TypeAdapter[Report] = TypeAdapter(Report)
+T = TypeVar("T")
 
 
 def read_report(path: Path) -> Report:
@@ -208,9 +209,18 @@ def read_report(path: Path) -> Report:
     Raises:
         DataError: if it is missing or no report.
     """
+    return read_json(path, _ADAPTER, "make it again: `dvc repro -f` and the stage that writes it")
+
+
+def read_json(path: Path, schema: TypeAdapter[T], remedy: str) -> T:
+    """Read a JSON file that a stage wrote.
+
+    Raises:
+        DataError: if it is missing or damaged, with the ``remedy``.
+    """
     try:
-        return _ADAPTER.validate_json(path.read_text(encoding="utf-8"))
+        return schema.validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"no report {path}; run the stage that writes it again with `dvc repro -f`") from None
+        raise DataError(f"no {path}; {remedy}") from None
     except ValueError as error:  # pydantic's and of the encoding
-        raise DataError(f"{path} is no report ({str(error).splitlines()[0]}); run its stage again") from None
+        raise DataError(f"{path} is damaged ({str(error).splitlines()[0]}); {remedy}") from None

@@ -17,12 +17,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from yaml import YAMLError
 
-from minima_core.config import PARAMS, Section, checked, edited_values
+from minima_core.config import PARAMS, Section, checked, edited_values, read_yaml
 from minima_core.errors import ConfigError, MinimaError, of_the_system
 from minima_core.io.atomic import remove_folder, write_text
 from minima_core.memory import keep_freed
@@ -31,6 +28,7 @@ from tasks.process import die_with_parent, process_start
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = Path(".scratch/locks")
+MOST_WORKERS = 4096  # processes of one machine; more is a slip of the hand that would fill its memory
 logger = logging.getLogger(__name__)
 TICK = 10_000_000  # nanoseconds; how well the start of a process is known
 _unneeded: list[Path] = []  # scratch folders that may go when the stage is done
@@ -90,9 +88,9 @@ class Execution(Section):
     @field_validator("workers", mode="before")
     @classmethod
     def _usable(cls, value: Any) -> Any:
-        if value == "auto" or (str(value).isdecimal() and int(value) > 0):
+        if value == "auto" or (str(value).isdecimal() and 0 < int(value) <= MOST_WORKERS):
             return value
-        raise ValueError("give a number from 1, or auto")
+        raise ValueError(f"give a number from 1 to {MOST_WORKERS}, or auto")
 
     @property
     def processes(self) -> int:
@@ -116,10 +114,7 @@ def execution(path: Path = ROOT / "execution.yaml") -> Execution:
     Raises:
         ConfigError: if the file is not YAML, has an unknown key, or a value there or in the environment cannot be used.
     """
-    try:
-        values: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from None
+    values = read_yaml(path) if path.is_file() else {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path.name} holds no mapping; give it lines such as `workers: auto`")
     checked(values, Execution, path.name)

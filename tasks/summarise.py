@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, TypeAdapter
@@ -43,7 +43,7 @@ from minima_core.report.paper import Entry, paper_tables
 from minima_core.report.summary import Comparison, Result, Source, Summary
 from minima_core.report.table import markdown_table
 from minima_core.types import RGB, Matches
-from tasks.reports import ScoreReport, SummaryReport, read_report
+from tasks.reports import ScoreReport, SummaryReport, read_json, read_report
 from tasks.stage import Args, Input, Output, run
 
 PAGE, TEXT = "report.html", "summary.md"
@@ -286,12 +286,13 @@ def _right(truth: PairTruth, matches: Matches) -> int:
 def _curves(models: Path) -> dict[str, dict[str, Curve]]:
     curves: dict[str, dict[str, Curve]] = {}
     for matcher in read_value("matchers"):
-        curves[matcher] = _read(models / "finetuned" / matcher / CURVES, _CURVES, f"finetune@{matcher}")
+        again = f"make it again with {redo(f'finetune@{matcher}')}"
+        curves[matcher] = read_json(models / "finetuned" / matcher / CURVES, _CURVES, again)
     return curves
 
 
 def _findings(folder: Path) -> list[Finding]:
-    rows = _read(folder / "findings.json", _ROWS, "validate")
+    rows = read_json(folder / "findings.json", _ROWS, f"make it again with {redo('validate')}")
     return [Finding(row.table, row.rule, row.checked, row.broken, _span(row.observed)) for row in rows]
 
 
@@ -307,17 +308,6 @@ class _Row(BaseModel):
 
 _CURVES = TypeAdapter(dict[str, Curve])
 _ROWS = TypeAdapter(list[_Row])
-T = TypeVar("T")
-
-
-def _read(path: Path, schema: TypeAdapter[T], stage: str) -> T:
-    """Return what a JSON file that ``stage`` wrote holds."""
-    try:
-        return schema.validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"no {path}; make it again with {redo(stage)}") from None
-    except ValueError as error:  # pydantic's and of the encoding
-        raise DataError(f"{path} is damaged ({str(error).splitlines()[0]}); make it again with {redo(stage)}") from None
 
 
 def _span(observed: Sequence[float] | None) -> str:

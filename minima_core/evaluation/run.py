@@ -10,8 +10,10 @@ from pathlib import Path
 from minima_core.errors import DataError, redo
 from minima_core.evaluation.benchmarks.base import BENCHMARKS, create_benchmark
 from minima_core.evaluation.matching import MatchesImages, match_benchmark
+from minima_core.evaluation.predictions import Predictions
 from minima_core.evaluation.protocol import Protocol
 from minima_core.evaluation.scoring import Scores, score_predictions
+from minima_core.io.atomic import sole_writer
 from minima_core.manifest import BenchmarkManifest
 
 
@@ -39,15 +41,17 @@ def evaluate(
         keep: folder for predictions.h5, so that they can be scored again; None leaves no file.
 
     Raises:
-        DataError: naming the file that cannot be used.
+        DataError: naming the file that cannot be used, or ``keep`` where another process fills it.
     """
     with tempfile.TemporaryDirectory(prefix="minima-") as name:
         scratch = Path(name)
         out = keep or scratch
-        match_benchmark(
-            matcher, benchmark, protocol, out, model=model, licence=licence, scratch=scratch / "parts", workers=workers
-        )
-        return score_predictions(out, benchmark, protocol, workers=scorers)
+        with sole_writer(out / Predictions.FILE):  # what is scored is what this process matched
+            match_benchmark(
+                matcher, benchmark, protocol, out, model=model, licence=licence, scratch=scratch / "parts",
+                workers=workers,
+            )  # fmt: skip
+            return score_predictions(out, benchmark, protocol, workers=scorers)
 
 
 @contextmanager

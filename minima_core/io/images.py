@@ -218,7 +218,7 @@ def _unread(tags: ImageFileDirectory_v2, what: str) -> DataError:
     planes = ", one behind another" if _is_planar(tags) else ""
     return DataError(
         f"{what} is a damaged TIFF, or of a kind that is not read ({bands} x {bits} bits{planes}); "
-        "convert it: gdal_translate -b 1 -b 2 -b 3 -ot Float32 -co INTERLEAVE=PIXEL (-b 1 alone for gray)"
+        "convert it: gdal_translate -b 1 -b 2 -b 3 -ot Float32 -co INTERLEAVE=PIXEL OLD NEW (-b 1 alone for gray)"
     )
 
 

@@ -1,6 +1,7 @@
 """What the flows ask of the graph, and what they are deployed as."""
 
 import logging
+import runpy
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,19 @@ NAMES = [
     for model in ("pretrained", "finetuned")
     for b in ("six", "mmim")
 ]
+
+
+class Toy:
+    """A flow that fails, without Prefect."""
+
+    name = "toy"
+
+    @staticmethod
+    def fn(part: list[str] | None = None) -> None:
+        """Fail."""
+
+    def __call__(self, part: list[str] | None = None) -> None:
+        raise StageFailed(f"{part}: no host")
 
 
 @pytest.fixture(autouse=True)
@@ -42,16 +56,41 @@ def test_deployments_are_one_at_a_time_and_one_has_a_schedule():
     assert [d["schedules"][0]["cron"] for d in deployments if "schedules" in d] == ["0 2 * * *"]
 
 
-def test_a_stage_that_fails_ends_a_flow_run_as_a_command_with_one_line(monkeypatch):
-    def flow() -> None:
-        raise StageFailed("download: no host")
-
+def test_a_stage_that_fails_ends_a_flow_run_as_a_command_with_one_line(monkeypatch, capsys):
     monkeypatch.setattr(logging, "disable", lambda: None)
-    with pytest.raises(SystemExit, match=r"^error: download: no host$"):
-        once(flow)
+    monkeypatch.setattr("sys.argv", ["", "--part", "a", "--part", "b"])
+    with pytest.raises(SystemExit) as caught:
+        once(Toy())
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "error: ['a', 'b']: no host\n"
+
+
+def test_a_server_that_does_not_answer_is_told_before_the_run(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [""])
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    with pytest.raises(SystemExit):
+        once(Toy())
+    assert capsys.readouterr().err == (
+        "error: no Prefect server answers at PREFECT_API_URL=http://127.0.0.1:9/api; start it, or unset the variable\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["build_dataset", "train", "evaluate", "retrain"])
-def test_every_flow_that_is_a_command_ends_so(name):
-    main = (ROOT / "flows" / f"{name}.py").read_text(encoding="utf-8")
-    assert "    once(" in main
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # it has been imported
+def test_every_flow_is_a_command_whose_mistakes_are_one_line(name, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["", "--matchings", "x"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module(f"flows.{name}", run_name="__main__")
+    assert caught.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: No such option: --matchings") and told.count("\n") == 1
+    assert told.endswith(f"See `python -m flows.{name} --help`.\n")
+
+
+def test_prefect_logs_a_mistake_of_ours_without_a_traceback(caplog):
+    for error in (StageFailed("no host"), ValueError("a fault")):
+        try:
+            raise error
+        except (StageFailed, ValueError):
+            logging.getLogger("prefect.flow_runs").exception("failed")
+    assert [record.exc_info is None for record in caplog.records] == [True, False]

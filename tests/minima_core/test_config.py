@@ -95,7 +95,7 @@ def test_a_wrong_type_names_key_and_value(params):
         read_section("event", Event, params)
 
 
-@pytest.mark.parametrize("text", ["a: [1\n", "- 1\n"])
+@pytest.mark.parametrize("text", ["a: [1\n", "- 1\n", "a: " + "[" * 9999])
 def test_a_file_that_is_no_mapping_is_one_line(tmp_path, text):
     path = tmp_path / "params.yaml"
     path.write_text(text)

@@ -229,10 +229,10 @@ def test_synthesis_runs_on_ray_where_the_file_says_so(tmp_path, monkeypatch):
     assert execution(tmp_path / "absent.yaml").cluster is None
 
 
-@pytest.mark.parametrize("value", ["abc", "0", "-1", "", "1.5"])
+@pytest.mark.parametrize("value", ["abc", "0", "-1", "", "1.5", "99999"])
 def test_a_number_of_workers_that_cannot_be_used_is_one_line(tmp_path, monkeypatch, value):
     monkeypatch.setenv("MINIMA_WORKERS", value)
-    with pytest.raises(ConfigError, match=r"MINIMA_WORKERS.*give a number from 1, or auto") as error:
+    with pytest.raises(ConfigError, match=r"MINIMA_WORKERS.*give a number from 1 to 4096, or auto") as error:
         execution(tmp_path / "absent.yaml")
     assert "\n" not in str(error.value)
 
@@ -242,7 +242,8 @@ def test_a_number_of_workers_that_cannot_be_used_is_one_line(tmp_path, monkeypat
     [
         ("workers: [1", "is not valid YAML"),
         ("- 1", "holds no mapping"),
-        ("workers: 0", "workers: .*give a number from 1, or auto"),
+        ("workers: " + "[" * 9999, "brackets lie within brackets too many times"),
+        ("workers: 0", "workers: .*give a number from 1 to 4096, or auto"),
         ("wokers: 3", "did you mean 'workers'"),
         ("device: gpu", "device"),
         ("executor: dask", "executor"),

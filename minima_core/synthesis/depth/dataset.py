@@ -24,7 +24,10 @@ class DatasetDepth(Engine):
 
     def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:  # noqa: ARG002, nothing is drawn
         if source.depth is None:
-            raise Unavailable(f"no depth for {source.name}; this data set has none, use a depth network or another set")
+            raise Unavailable(
+                f"no depth for {source.name}, which depth/dataset needs; this data set has none, use a depth network "
+                "or another set"
+            )
         known = source.depth > 0
         if not known.any():
             raise Unavailable(f"the depth of {source.name} is unknown in every pixel; remove the image or mend its map")

@@ -33,7 +33,8 @@ class DatasetNormal(Engine):
     def _synthesise(self, source: Source, rng: np.random.Generator) -> Rendition:  # noqa: ARG002, nothing is drawn
         if source.depth is None:
             raise Unavailable(
-                f"no depth for {source.name}; this data set has none, use a normal network or another set"
+                f"no depth for {source.name}, which normal/dataset needs; this data set has none, use a normal network "
+                "or another set"
             )
         height, width = source.depth.shape
         K = default_intrinsics(width, height) if source.K is None else source.K

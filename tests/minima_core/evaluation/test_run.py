@@ -16,6 +16,7 @@ from minima_core.evaluation.predictions import Origin, Predictions, collect, rea
 from minima_core.evaluation.protocol import PROTOCOLS, get_protocol
 from minima_core.evaluation.run import evaluate, prepared_root
 from minima_core.evaluation.scoring import Scores, match_errors, score_predictions
+from minima_core.io.atomic import sole_writer
 from minima_core.io.images import to_tensor
 from minima_core.manifest import BenchmarkManifest
 from minima_core.types import Matches
@@ -160,6 +161,21 @@ def test_evaluating_in_one_go_gives_the_same_scores(benchmark_folder, tmp_path):
     assert at_once.metrics == apart.metrics
     assert at_once.model == "name"
     json.dumps(at_once.model_dump(mode="json"), allow_nan=False)
+
+
+def test_predictions_that_another_process_makes_are_not_scored(benchmark_folder, tmp_path):
+    keep = tmp_path / "keep"
+    how = {"model": "name", "licence": "MIT", "keep": keep}
+    with sole_writer(keep / Predictions.FILE), pytest.raises(DataError, match=r"another process is writing .*h5;"):
+        evaluate(Oracle(), benchmark_folder, PROTOCOL, **how)
+    assert evaluate(Oracle(), benchmark_folder, PROTOCOL, **how).model == "name"
+    assert [path.name for path in keep.iterdir()] == [Predictions.FILE]
+
+
+def test_matches_say_how_many_and_how_sure_they_are():
+    points = torch.zeros(2, 2)
+    assert repr(Matches(points, points, torch.tensor([0.25, 0.5]))) == "Matches(2 matches, scores 0.25 to 0.50)"
+    assert repr(Matches.empty()) == "Matches(0 matches)"
 
 
 def test_a_root_without_data_is_an_error_not_a_skip(tmp_path):
