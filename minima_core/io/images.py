@@ -38,7 +38,8 @@ def find_images(folder: Path) -> list[Path]:
     """Return all images under ``folder``, any depth and any case of extension, sorted by path; nothing that is hidden.
 
     Measures are no image: ``<stem>.raw.png`` is left out where ``<stem>.jpg`` or ``<stem>.png`` lies beside it, and
-    ``<stem>.depth.png`` where ``<stem>.color.jpg`` or ``<stem>.color.png`` does, as in 7-Scenes.
+    ``<stem>.depth.png`` where ``<stem>.color.jpg`` or ``<stem>.color.png`` does, as in 7-Scenes, and gray of 16 bits in
+    a folder ``depth`` beside ``color`` or ``rgb``, as in ScanNet and TUM.
 
     Raises:
         DataError: if the folder is missing or holds no image.
@@ -53,6 +54,7 @@ def find_images(folder: Path) -> list[Path]:
         and p.is_file()
         and not _is_beside(p, RAW, "")
         and not _is_beside(p, ".depth.png", ".color")
+        and not _is_frames_depth(p)
     )
     if not found:
         looked = ", ".join(sorted(SUFFIXES))
@@ -71,6 +73,15 @@ def _is_beside(path: Path, ending: str, picture: str) -> bool:
     """Say whether a file's name ends so, and a picture lies beside it whose name ends with ``picture`` instead."""
     stem = path.name.removesuffix(ending)
     return stem != path.name and any(path.with_name(stem + picture + suffix).is_file() for suffix in (".jpg", ".png"))
+
+
+def _is_frames_depth(path: Path) -> bool:
+    """Say whether a file is a depth map in its folder of a sequence of frames; pictures of depth have 8 bits."""
+    if path.parent.name != "depth" or not any((path.parents[1] / colour).is_dir() for colour in ("color", "rgb")):
+        return False
+    with path.open("rb") as file:
+        head = file.read(26)
+    return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:] == b"\x10\x00"  # its bits, and that it has no colour
 
 
 def read_image(file: Path | bytes, name: str = "encoded image") -> np.ndarray:

@@ -376,6 +376,17 @@ def test_find_images_leaves_out_the_depth_of_posed_frames_and_nothing_else(tmp_p
     assert [p.name for p in find_images(tmp_path)] == ["depth.png", "f-0.color.png", "f-1.color.jpg", "f-2.depth.png"]
 
 
+@pytest.mark.parametrize("colour", ["color", "rgb"])
+def test_find_images_leaves_out_the_depth_folder_of_frames_and_pictures_of_depth_stay(tmp_path, colour):
+    deep, picture = np.full((8, 8), 3000, np.uint16), np.zeros((8, 8, 3), np.uint8)
+    for name, values in {
+        f"scene/{colour}/0.png": picture, "scene/depth/0.png": deep, "scene/depth/1.png": picture, "depth/0.png": deep,
+    }.items():  # fmt: skip
+        write_image(tmp_path / name, values)
+    found = [str(path.relative_to(tmp_path)) for path in find_images(tmp_path)]
+    assert found == sorted(["depth/0.png", f"scene/{colour}/0.png", "scene/depth/1.png"])
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_size_is_that_of_the_image_that_is_read(tmp_path, suffix, orientation):
