@@ -83,6 +83,7 @@ class CachedPairs:
         settings = {
             "weights": state_digest(extractor.state_dict()),
             "extractor": type(extractor).__name__,
+            "subpixel": extractor.subpixel,
             "long_side": long_side,
             "max_keypoints": max_keypoints,
             "code": code_digest(*CODE),

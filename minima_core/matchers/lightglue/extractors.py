@@ -42,6 +42,7 @@ class Extractor(nn.Module, ABC):
     FILE: ClassVar[str]  # the published weights
 
     net: nn.Module
+    subpixel = False  # whether keypoints are moved to where they lie between pixels; only XFeat's can be
 
     def freeze(self) -> Self:
         """Turn gradients off and return the extractor."""
@@ -93,8 +94,26 @@ def strongest(scores: torch.Tensor, limit: int) -> torch.Tensor:
     return torch.argsort(scores, descending=True, stable=True)[:limit]
 
 
+def between_pixels(heatmap: torch.Tensor, kpts: torch.Tensor) -> torch.Tensor:
+    """Move keypoints from the pixels of their peaks to the centre of mass of the 3 x 3 pixels about them.
+
+    Args:
+        heatmap: (1, 1, H, W), positive.
+        kpts: (N, 2) whole pixels, x and y.
+
+    Returns:
+        (N, 2) float32, less than a pixel away along x and along y.
+    """
+    to = torch.arange(-1, 2, device=kpts.device)
+    x, y = kpts.long().unbind(-1)
+    padded = F.pad(heatmap.float(), (1, 1, 1, 1), mode="replicate")[0, 0]
+    mass = padded[y[:, None, None] + 1 + to[:, None], x[:, None, None] + 1 + to]
+    mass = mass / mass.sum((1, 2), keepdim=True)
+    return kpts + torch.stack([(mass.sum(1) * to).sum(1), (mass.sum(2) * to).sum(1)], dim=-1)
+
+
 class XFeat(Extractor):
-    """XFeat, sparse (Potje et al., CVPR 2024); keypoints are whole pixels."""
+    """XFeat, sparse (Potje et al., CVPR 2024); keypoints are whole pixels, as published, unless ``subpixel`` is set."""
 
     SIZE_MULTIPLE = 32  # other sizes kornia resizes itself, and then maps points back without the half pixel
     FILE = "xfeat.pt"
@@ -118,7 +137,8 @@ class XFeat(Extractor):
         best = strongest(scores, limit)
         best = best[scores[best] > 0]
         desc = features.interpolator(F.normalize(dense, dim=1), kpts[:, best], *size)
-        return kpts[0, best], scores[best], F.normalize(desc[0], dim=-1)
+        found = between_pixels(heatmap, kpts[0, best]) if self.subpixel else kpts[0, best]
+        return found, scores[best], F.normalize(desc[0], dim=-1)
 
 
 class Aliked(Extractor):

@@ -32,6 +32,7 @@ class LightGlue(Matcher):
 
         extractor: ExtractorName
         published: Published = "rgb"  # the weights that load_published takes; cards older than the choice do not say
+        subpixel: bool = False  # XFeat's keypoints lie between pixels; older cards do not say
         long_side: Annotated[int, Field(ge=64)]
         max_keypoints: Annotated[int, Field(ge=1)]
         filter_threshold: Annotated[float, Field(ge=0, lt=1)]  # least probability of a match
@@ -41,6 +42,8 @@ class LightGlue(Matcher):
             if self.extractor not in FILES[self.published]:
                 there = ", ".join(FILES[self.published])
                 raise ValueError(f"{self.published} has published no weights for {self.extractor}, only for {there}")
+            if self.subpixel and self.extractor != "xfeat":
+                raise ValueError(f"subpixel is for xfeat; the keypoints of {self.extractor} stay where it finds them")
             return self
 
     params: Params
@@ -49,6 +52,7 @@ class LightGlue(Matcher):
     def __init__(self, params: Params) -> None:
         super().__init__(params)
         self.extractor = EXTRACTORS[params.extractor]().freeze()
+        self.extractor.subpixel = params.subpixel
         self.network = build(params.extractor, params.filter_threshold)
 
     @property

@@ -18,7 +18,7 @@ from minima_core import weights
 from minima_core.errors import ConfigError, WeightsError
 from minima_core.geometry.homography import warp_homography
 from minima_core.io.images import to_tensor
-from minima_core.matchers.lightglue.extractors import EXTRACTORS, strongest
+from minima_core.matchers.lightglue.extractors import EXTRACTORS, between_pixels, strongest
 from minima_core.matchers.lightglue.network import FILES, convert
 from minima_core.models import create, load_matcher
 
@@ -111,6 +111,45 @@ def test_matches_lie_where_the_homography_says(name, median, size):
     near = offset[error < 3]
     assert len(near) > 0.8 * len(found)
     assert near.mean(0).abs().max() < 0.3  # no bias: a half pixel lost in resizing would show
+
+
+@pytest.mark.slow
+def test_keypoints_between_pixels_lie_nearer_to_where_the_homography_says():
+    cached("xfeat.pt", FILES["rgb"]["xfeat"])
+    image0 = picture(288, 384)
+    H_0to1 = homography(384, 288)
+    image1 = cv2.warpPerspective(image0, H_0to1, (384, 288), borderMode=cv2.BORDER_REFLECT)
+    matcher, errors = load_matcher("xfeat-lightglue"), []
+    for subpixel in (False, True):
+        matcher.matcher.extractor.subpixel = subpixel
+        found = matcher.match(image0, image1, long_side=384, max_keypoints=300)
+        errors.append((found.mkpts1 - warp_homography(torch.from_numpy(H_0to1).float(), found.mkpts0)).norm(dim=1))
+    assert errors[1].median() < 0.95 * errors[0].median()
+
+
+def test_a_keypoint_is_moved_to_the_middle_of_its_peak():
+    truth = torch.tensor([[10.3, 12.0], [30.0, 7.6], [22.45, 25.45], [40.0, 30.0]])
+    ys, xs = torch.meshgrid(torch.arange(40.0), torch.arange(50.0), indexing="ij")
+    peaks = [torch.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * 0.7**2)) for x, y in truth]
+    whole = truth.round().long()
+    found = between_pixels(torch.stack(peaks).sum(0)[None, None] + 1e-6, whole)
+    assert found.dtype == torch.float32
+    assert ((found - truth).norm(dim=1)[:3] < 0.3 * (whole - truth).norm(dim=1)[:3]).all()
+    torch.testing.assert_close(found[3], truth[3])  # in the middle already
+
+
+def test_a_keypoint_at_the_edge_stays_by_it():
+    heatmap = torch.rand(1, 1, 6, 9, generator=torch.Generator().manual_seed(0)) + 1e-3
+    corners = torch.tensor([[0, 0], [8, 0], [0, 5], [8, 5]])
+    assert ((between_pixels(heatmap, corners) - corners).abs() < 1).all()
+    assert between_pixels(heatmap, corners[:0]).shape == (0, 2)
+    torch.testing.assert_close(between_pixels(torch.ones(1, 1, 6, 9), corners), corners.float())
+
+
+def test_only_xfeat_has_keypoints_between_pixels():
+    given = {"extractor": "aliked", "subpixel": True, "long_side": 64, "max_keypoints": 9, "filter_threshold": 0.1}
+    with pytest.raises(ConfigError, match="subpixel is for xfeat; the keypoints of aliked stay where it finds them"):
+        create("lightglue", given, "test")
 
 
 def test_keypoints_map_back_with_the_half_pixel():
