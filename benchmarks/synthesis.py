@@ -1,10 +1,11 @@
 """How fast synthesis is: `python benchmarks/synthesis.py [--engines all] [--sizes 640x480 1600x1200] [--device cpu]`.
 
 For each engine the whole stage (read, make, judge, encode, write) over pictures on disk, in one process and with all
-cores, against the ceiling: the same computation alone, in this process, pictures in memory. Times are wall-clock, so
-the machine should be otherwise idle. The pictures are photographs that scikit-image ships; depth, materials and poses
-are made up, with holes, steps and tilted planes. Networks run with small random weights unless `--weights published`
-is given: their rows then say what the machinery costs, not what the published networks do.
+cores, against the ceiling: the same computation alone, in this process, pictures in memory. The three are measured in
+turn, `--rounds` times: rates are medians, and so are ratios, each of one round, because the machine's speed wanders.
+Times are wall-clock, so it should be otherwise idle. The pictures are photographs that scikit-image ships; depth,
+materials and poses are made up, with holes, steps and tilted planes. Networks run with small random weights unless
+`--weights published` is given: their rows then say what the machinery costs, not what the published networks do.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ SECONDS = 3.0  # that the ceiling is measured for, about
 
 @dataclass(frozen=True)
 class Row:
-    """One engine at one size; rates are images a second."""
+    """One engine at one size; rates are images a second, and what is compared is the median of paired rounds."""
 
     engine: str
     size: str
@@ -47,17 +48,10 @@ class Row:
     ceiling: float  # computation alone, one process
     one: float  # the stage, one process
     all: float  # the stage, all cores
+    ratio: float  # achieved over ceiling in one process
+    overhead: float  # milliseconds an image that reading, judging, encoding and writing take
+    times: float  # all cores over one process
     weights: str
-
-    @property
-    def ratio(self) -> float:
-        """Achieved over ceiling in one process."""
-        return self.one / self.ceiling
-
-    @property
-    def overhead(self) -> float:
-        """Milliseconds an image that reading, judging, encoding and writing take."""
-        return 1e3 * (1 / self.one - 1 / self.ceiling)
 
 
 def main() -> None:
@@ -67,6 +61,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["640x480"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", choices=["random", "published"], default="random")
+    parser.add_argument("--rounds", type=int, default=5, help="that each row is the median of")
     parser.add_argument("--parts", action="store_true", help="also what a picture pays for what, in milliseconds")
     parser.add_argument("--json", type=Path, help="write the rows here too")
     arguments = parser.parse_args()
@@ -77,11 +72,11 @@ def main() -> None:
     rows = []
     for size in arguments.sizes:
         for modality, name in chosen(arguments.engines):
-            row = measure(modality, name, size, arguments.device, arguments.weights)
+            row = measure(modality, name, size, arguments.device, arguments.weights, arguments.rounds)
             rows.append(row)
             print(
                 f"{row.engine:26} {row.size:>9} {row.images:4} {row.ceiling:7.1f} {row.one:7.1f} {row.ratio:6.2f} "
-                f"{row.overhead:6.1f} {row.all:7.1f} {row.all / row.one:5.2f}"
+                f"{row.overhead:6.1f} {row.all:7.1f} {row.times:5.2f}"
                 + (f"  ({row.weights} weights)" if row.weights != "none" else ""),
                 flush=True,
             )
@@ -101,7 +96,7 @@ def chosen(names: list[str]) -> Iterator[tuple[str, str]]:
                 yield modality, engine
 
 
-def measure(modality: str, name: str, size: str, device: str, weights: str) -> Row:
+def measure(modality: str, name: str, size: str, device: str, weights: str, rounds: int) -> Row:
     """Measure one engine at one size."""
     settings = MODALITIES.settings(modality, name)
     if "weights" in settings:
@@ -115,11 +110,10 @@ def measure(modality: str, name: str, size: str, device: str, weights: str) -> R
         sources = [item.read() for item in items]
         seconds = timed(lambda: engine.synthesise(sources[0], seed=0, modality=modality))  # and warm
         count = int(np.clip(SECONDS / seconds, 48, 512)) // 8 * 8
-        ceiling = count / timed(lambda: compute(engine, modality, sources, count))
         write_world(root, count, width, height)
 
         def stage(workers: int) -> float:
-            return timed(
+            return count / timed(
                 lambda: synthesise_index(
                     root / "index",
                     root / "raw",
@@ -134,8 +128,17 @@ def measure(modality: str, name: str, size: str, device: str, weights: str) -> R
                 )
             )
 
-        one, every = count / stage(1), count / stage(CORES)
-    return Row(f"{modality}/{name}", size, count, ceiling, one, every, engine.weights)
+        rates = np.array(
+            [
+                (count / timed(lambda: compute(engine, modality, sources, count)), stage(1), stage(CORES))
+                for _ in range(rounds)
+            ]
+        )
+    alone, one, every = rates.T
+    medians = [
+        float(np.median(rate)) for rate in (alone, one, every, one / alone, 1e3 / one - 1e3 / alone, every / one)
+    ]
+    return Row(f"{modality}/{name}", size, count, *medians, weights=engine.weights)
 
 
 def parts(modality: str, name: str, size: str) -> dict[str, float]:
