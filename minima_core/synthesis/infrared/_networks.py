@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from minima_core import weights
+from minima_core.errors import WeightsError
 from minima_core.synthesis.infrared import _convert
 from minima_core.synthesis.infrared._latent_editor import LatentEditor
 
@@ -116,20 +118,43 @@ def published_networks() -> Networks:
     Raises:
         WeightsError: if it cannot be had or does not fit.
     """
-    from transformers import CLIPTextModel, CLIPTokenizer
-
     checkpoint, clip = weights.load(CHECKPOINT), weights.fetch_repository(CLIP)
-    tokenizer = CLIPTokenizer.from_pretrained(clip)
-    tokens = tokenizer([PROMPT, ""], padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
+    tokens = _tokens(clip)
     own = any(key.startswith(_convert.TEXT) for key in checkpoint)  # a checkpoint of the base may lack the text tower
-    text = _convert.text_of(checkpoint, PUBLISHED.text) if own else CLIPTextModel.from_pretrained(clip)
+    text = _convert.text_of(checkpoint, PUBLISHED.text) if own else _text_tower(clip)
     return Networks(
         _convert.unet_of(checkpoint, PUBLISHED.unet).float(),
         _convert.vae_of(checkpoint, PUBLISHED.vae).float(),
         text.float().eval(),
-        tokens["input_ids"],
+        tokens,
         _convert.unet_names(checkpoint, PUBLISHED.unet),
     )
+
+
+def _tokens(clip: Path) -> torch.Tensor:
+    """Return the (2, 77) tokens of the instruction and of the empty text, by the tokenizer in CLIP's folder."""
+    from transformers import CLIPTokenizer
+
+    files = {path.name for path in clip.glob("*")}
+    if not ("tokenizer.json" in files or {"vocab.json", "merges.txt"} <= files):
+        # transformers would take an empty vocabulary for it, and every word would be the unknown one
+        raise WeightsError(f"{clip} lacks the tokenizer of {CLIP} (tokenizer.json, or vocab.json and merges.txt)")
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(clip)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"the tokenizer in {clip} cannot be read: {str(error).splitlines()[0]}") from None
+    told = tokenizer([PROMPT, ""], padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
+    return told["input_ids"]
+
+
+def _text_tower(clip: Path) -> CLIPTextModel:
+    """Return the text tower in CLIP's folder."""
+    from transformers import CLIPTextModel
+
+    try:
+        return CLIPTextModel.from_pretrained(clip)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{clip} does not hold {CLIP}: {str(error).splitlines()[0]}") from None
 
 
 def random_networks(seed: int = 0) -> Networks:

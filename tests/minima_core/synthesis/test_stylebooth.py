@@ -162,6 +162,21 @@ def test_the_published_networks_are_the_originals(parity, tmp_path, monkeypatch)
         assert np.abs(editor.decode(torch.from_numpy(vae["latent"])).numpy() - vae["decoded"]).max() < 2e-4
 
 
+@pytest.mark.parametrize("missing", ["vocab.json", "merges.txt"])
+def test_a_folder_of_clip_without_its_tokenizer_is_refused(missing, tmp_path):
+    folder = tokenizer_files(tmp_path / "clip")
+    assert _networks._tokens(folder)[0, 0] == 52
+    (folder / missing).unlink()
+    with pytest.raises(WeightsError, match=r"clip lacks the tokenizer"):  # else every word would be the unknown one
+        _networks._tokens(folder)
+
+
+def test_a_folder_of_clip_without_its_network_is_refused_in_one_line(tmp_path):
+    with pytest.raises(WeightsError, match="does not hold clip-vit-large-patch14") as caught:
+        _networks._text_tower(tokenizer_files(tmp_path / "clip"))
+    assert "\n" not in str(caught.value)
+
+
 def test_ldm_names_become_those_of_diffusers():
     pairs = {
         "time_embed.2.bias": "time_embedding.linear_2.bias",
