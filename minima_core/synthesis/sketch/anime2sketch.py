@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from minima_core import weights
 from minima_core.errors import WeightsError
@@ -36,7 +36,7 @@ class Anime2Sketch(NetworkEngine):
         weights: Literal["published", "random"]
         variant: Literal["improved", "default"]
         load_size: int = Field(ge=REDUCTION, multiple_of=REDUCTION)
-        clahe_clip: float
+        clahe_clip: FiniteFloat
 
     params: Anime2Sketch.Params
     encoding: ClassVar[Literal["png", "jpeg95"]] = "png"

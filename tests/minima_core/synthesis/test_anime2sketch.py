@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 
@@ -141,7 +142,13 @@ def test_published_weights_are_found_with_their_prefix_and_checked(engine, photo
         sketch(engine, photo, weights="published")
 
 
-@pytest.mark.parametrize("wrong", [{"load_size": 1000}, {"load_size": 0}, {"variant": "best"}, {"weights": "a.npz"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"load_size": 1000}, {"load_size": 0}, {"variant": "best"}, {"weights": "a.npz"}),
+        *({"clahe_clip": math.nan}, {"clahe_clip": math.inf}),
+    ],
+)
 def test_settings_that_cannot_work_are_refused(engine, wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         engine("sketch", engine="anime2sketch", **wrong)
