@@ -193,6 +193,8 @@ def _read_intrinsics(path: Path | None) -> np.ndarray | None:
         fx, fy, cx, cy = (float(word) for word in path.read_text(encoding="utf-8").splitlines()[0].split(","))
     except (ValueError, IndexError):
         raise DataError(f"the first line of {path} is not fx,fy,cx,cy; mend or remove the file") from None
+    if not (np.isfinite([fx, fy, cx, cy]).all() and fx > 0 and fy > 0):
+        raise DataError(f"the first line of {path} is not of a camera ({fx:g},{fy:g},{cx:g},{cy:g}); mend or remove it")
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 
 

@@ -118,8 +118,9 @@ def test_depth_beside_a_picture_is_used_and_the_rest_is_left_out_aloud(pictures,
     assert json.loads((tmp_path / "out" / RECORD).read_text())["c.d.jpg"]["drawn"]["intrinsics"] == "data set"
 
 
-def test_a_bad_intrinsics_file_is_named(pictures, tmp_path):
-    (pictures / "c.d.txt").write_text("forty\n")
+@pytest.mark.parametrize("line", ["forty", "nan,40,25,20", "40,inf,25,20", "0,0,25,20", "40,-40,25,20"])
+def test_a_bad_intrinsics_file_is_named(pictures, tmp_path, line):
+    (pictures / "c.d.txt").write_text(f"{line}\n")
     with pytest.raises(DataError, match=r"c\.d\.txt"):
         run(pictures / "c.d.png", tmp_path / "out", "normal")
 
