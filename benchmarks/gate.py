@@ -28,6 +28,7 @@ from minima_core.synthesis.base import MODALITIES, engine_at_work
 from minima_core.synthesis.gate import Gate, matcher_error, shipped
 from minima_core.synthesis.sources import Item, items_of
 
+AHEAD = 7  # images of the order in which "another" is looked for: neighbours may show the same
 PLANTED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "shifted": lambda image: np.roll(image, 24, 1),
     "mirrored": lambda image: image[:, ::-1],
@@ -62,7 +63,7 @@ def report(name: str, items: list[Item]) -> None:
     columns = [*PLANTED, "another"]
     print(f"\n{name}, {len(items)} images\n{'':10} {'honest':>13} " + " ".join(f"{c:>12}" for c in columns))
     for modality in MODALITIES.names():
-        jobs = list(zip(items, items[7:] + items[:7], strict=True))
+        jobs = paired(items)
         counts = sum(map_jobs(partial(judged, modality), jobs, workers=2, what=modality), Counter[str]())
         if not counts["made"]:
             print(f"{modality:10} needs depth")
@@ -70,6 +71,12 @@ def report(name: str, items: list[Item]) -> None:
         shares = [f"{counts[c]}/{counts['made ' + c]}" for c in columns]
         passed = f"{counts['passed']}/{counts['made']}"
         print(f"{modality:10} {passed:>13} " + " ".join(f"{share:>12}" for share in shares), flush=True)
+
+
+def paired(items: list[Item]) -> list[tuple[Item, Item]]:
+    """Return each image with another one, half a round ahead where there are few; a lone one with itself."""
+    ahead = min(AHEAD, len(items) // 2)
+    return list(zip(items, items[ahead:] + items[:ahead], strict=True))
 
 
 def judged(modality: str, job: tuple[Item, Item]) -> Counter[str]:
@@ -83,7 +90,8 @@ def judged(modality: str, job: tuple[Item, Item]) -> Counter[str]:
     gate = Gate(shipped(), source)
     counts = Counter({"made": 1, "passed": int(not gate.judge(image).reason)})
     spoilt = {name: np.ascontiguousarray(spoil(image)) for name, spoil in PLANTED.items()}
-    spoilt["another"] = cv2.resize(wrong, image.shape[1::-1])
+    if other.name != item.name:
+        spoilt["another"] = cv2.resize(wrong, image.shape[1::-1])
     for name, picture in spoilt.items():
         counts["made " + name] += 1
         counts[name] += int(bool(gate.judge(picture).reason))

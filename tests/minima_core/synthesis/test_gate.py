@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from skimage import data
 
+from benchmarks.gate import paired
 from minima_core.config import PARAMS, checked, read_value
 from minima_core.io.images import read_image
 from minima_core.synthesis.base import MODALITIES, Source
 from minima_core.synthesis.gate import Gate, Params, judge, matcher_error, shipped
+from minima_core.synthesis.sources import Item
 
 SIX = ["infrared", "event", "paint", "sketch", "sar", "medical"]  # those that need no depth
 PLANTED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
@@ -148,3 +150,12 @@ def test_what_a_matcher_refuses_is_drawn_anew(params, photo):
     assert (found.rendition.image != first.image).any()
     never = judge(engine, source, first, params, seed=0, modality="paint", match=lambda *_: (np.zeros((0, 2)),) * 2)
     assert never.refused == "found by the matcher nowhere in its source; 3 attempts"
+
+
+@pytest.mark.parametrize("count", [2, 3, 6, 7, 8, 44])
+def test_the_benchmark_plants_another_image_however_few_there_are(count, tmp_path):
+    items = [Item(f"a/{k}", tmp_path / f"{k}.jpg") for k in range(count)]
+    pairs = paired(items)
+    assert [item for item, _ in pairs] == items
+    assert sorted(other.name for _, other in pairs) == sorted(item.name for item in items)
+    assert all(item is not other for item, other in pairs)
