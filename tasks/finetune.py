@@ -9,6 +9,7 @@ from typing import Any
 
 from minima_core import licences
 from minima_core.config import digest, read_section, read_seed, read_value
+from minima_core.data.sampling import used_modalities
 from minima_core.errors import TrainingError
 from minima_core.io.atomic import scratch_folder
 from minima_core.licences import Licence, named
@@ -19,6 +20,7 @@ from minima_core.training.distributed import joined, start_on_every_gpu
 from minima_core.training.loop import TrainingParams, summary
 from minima_core.training.run import certified, save_curves, train, training_code
 from minima_core.training.steps import Fitted
+from minima_core.types import RGB
 from tasks.reports import TrainingReport
 from tasks.stage import Args, Input, Output, execution, remove_when_done, run
 
@@ -44,6 +46,7 @@ def main(args: FinetuneArgs) -> TrainingReport:
     params = read_section(f"training.finetune.{args.matcher}.{args.preset}", TrainingParams)
     seed = read_seed()
     certificate = certified(args.certificate, args.index, args.modalities)
+    drawn = used_modalities(params.pairs.modalities, certificate.modalities)
     matcher, parent = read_model(args.parent)
     if parent.matcher != args.matcher or parent.params != read_value(f"matcher.{args.matcher}"):
         raise TrainingError(
@@ -60,7 +63,7 @@ def main(args: FinetuneArgs) -> TrainingReport:
         "certificate": args.certificate,
         "parent": args.parent,
     }
-    tags = {"modalities": ", ".join(certificate.modalities)}
+    tags = {"modalities": ", ".join(drawn) or RGB}
     recorded = stage_run(
         f"finetune@{args.matcher}", params=record, inputs=inputs, parent_card=parent.digest(), tags=tags
     )
@@ -80,7 +83,7 @@ def main(args: FinetuneArgs) -> TrainingReport:
         )
         if not group.leads:
             raise SystemExit(0)  # the leader writes
-        card = save_model(args.out, matcher, _card(args, parent, certificate, params, seed, fitted))
+        card = save_model(args.out, matcher, _card(args, parent, drawn, params, seed, fitted))
         save_curves(args.out, fitted)
         remove_when_done(scratch)  # a forced rerun is to train again
         tracker.artifact(args.out / ModelCard.FILE)
@@ -96,10 +99,10 @@ def _key(args: FinetuneArgs, parent: ModelCard, params: TrainingParams, seed: in
 
 
 def _card(
-    args: FinetuneArgs, parent: ModelCard, certificate: Certificate, params: TrainingParams, seed: int, fitted: Fitted
+    args: FinetuneArgs, parent: ModelCard, drawn: list[str], params: TrainingParams, seed: int, fitted: Fitted
 ) -> ModelCard:
-    terms = licences.combine(_licences(parent, args.index, args.modalities, certificate.modalities))
-    training: dict[str, Any] = {"modalities": certificate.modalities, **params.model_dump(mode="json")}
+    terms = licences.combine(_licences(parent, args.index, args.modalities, drawn))
+    training: dict[str, Any] = {"modalities": drawn, **params.model_dump(mode="json")}
     return ModelCard(
         matcher=args.matcher,
         stage="finetuned",

@@ -13,7 +13,7 @@ from minima_core import weights
 from minima_core.errors import ConfigError, DataError, TrainingError, WeightsError
 from minima_core.io.weights import state_digest
 from minima_core.licences import APACHE_2_0, BSD_3_CLAUSE
-from minima_core.manifest import CURVES, ModelCard
+from minima_core.manifest import CURVES, ModalityManifest, ModelCard
 from minima_core.matchers.base import Provenance
 from minima_core.matchers.lightglue import LightGlue
 from minima_core.models import read_model
@@ -101,6 +101,28 @@ def test_finetune_makes_a_model_that_knows_its_parent(place, tracker, tmp_path):
     assert [step for step, _ in curves["val/loss"]] == [0, 3, 6, 8]
     unchanged, _ = read_model(tmp_path / "parent")
     assert state_digest(matcher.extractor.state_dict()) == state_digest(unchanged.extractor.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "drawn"),
+    [({"strategy": "rgb_only"}, []), ({"strategy": "single", "modality": "event"}, ["event"])],
+)
+def test_a_card_names_the_modalities_that_were_drawn_from_and_answers_for_no_other(
+    place, tracker, tmp_path, strategy, drawn
+):
+    """The certificate covers more: what a training left alone is none of its sources, and not in its licence."""
+    save_parent(tmp_path / "parent")
+    for name in ("infrared", "sketch"):
+        manifest = ModalityManifest.load(place.modalities / name)
+        manifest.model_copy(update={"licence": "CC-BY-NC-4.0", "commercial": False}).save(place.modalities / name)
+    place.certify(tmp_path / "certificate")
+    pairs = training_settings()["pairs"] | {"modalities": strategy}
+    write_params(pairs=pairs)
+    finetune.main(fine_args())
+    _, card = read_model(tmp_path / "fine")
+    assert card.training["modalities"] == drawn
+    assert "CC-BY-NC" not in card.licence
+    assert tracker.run["tags"] == {"modalities": ", ".join(drawn) or "rgb"}
 
 
 def test_finetune_twice_gives_equal_bytes(place, tmp_path):
