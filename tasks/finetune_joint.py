@@ -16,6 +16,7 @@ from minima_core.manifest import Certificate, ModalityManifest, ModelCard, RawDa
 from minima_core.matchers.lightglue import LightGlue
 from minima_core.models import read_model, save_model
 from minima_core.training.average import blend
+from minima_core.training.distributed import in_one_process
 from minima_core.training.joint import Album, JointTraining, fit_joint
 from minima_core.training.loop import summary
 from minima_core.training.run import certified, save_curves, training_code
@@ -41,6 +42,7 @@ def main(args: FinetuneJointArgs) -> TrainingReport:
     from tasks.tracking import stage_run
 
     began = time.monotonic()
+    in_one_process("finetune_joint")
     params, seed = read_section("joint_training", JointTraining), read_seed()
     data_sets = find_data_sets(args.data)
     matcher, parent = _read(args.parent)

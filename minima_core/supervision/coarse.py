@@ -1,8 +1,10 @@
 """Which cells of two images are the same place, and the loss that asks for it: labels for semi-dense matchers.
 
 Rules of spec/training.md sections 4.3 and 4.4. Two cells are a match if the way from one leads to the other and the
-way back to the first. What is unknown is said by masks, where the reference sends it to cell 0 and leaves that cell
-out.
+way back to the first. Where ours departs: what is unknown is said by masks, where the reference sends it to cell 0 and
+leaves that cell out; depth between pixels is interpolated, where the reference takes the nearest pixel's; losses are
+means of the pairs' means, where the reference takes one over all matches of a batch, so that the size of a micro batch
+does not weigh the pairs, and a pair without a match has none.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from minima_core.published import PUBLISHED, REPOSITORIES
 from minima_core.synthesis.base import Engine, Rendition, Source, Weights
 from minima_core.weights import fetch, fetch_repository
 
+READ = {".safetensors", ".bin", ".json", ".txt"}  # what a folder of weights is read from
 LARGEST_BATCH = 8
 
 
@@ -85,14 +86,14 @@ class NetworkEngine(Engine):
         return licences.combine(parts)
 
     def sources(self) -> dict[str, str]:
-        """Return the sha256 of each weight file in use."""
+        """Return the sha256 of each weight file in use, and of what else its folder is read for, a vocabulary."""
         if self.weights == "local":
             return {Path(self.params.weights).name: file_sha256(Path(self.params.weights))}
         found = {name: file_sha256(path) for name, path in fetch(n for n in self.files() if n in PUBLISHED).items()}
         for name in self.files():
             if name in REPOSITORIES:
                 root = fetch_repository(name)
-                paths = sorted(p for p in root.rglob("*") if p.suffix in {".safetensors", ".bin"})
+                paths = sorted(p for p in root.rglob("*") if p.suffix in READ)
                 found |= {f"{name}/{path.relative_to(root)}": file_sha256(path) for path in paths}
         return found
 

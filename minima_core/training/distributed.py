@@ -13,6 +13,8 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
+from minima_core.errors import TrainingError
+
 T = TypeVar("T")
 
 
@@ -83,6 +85,18 @@ class Group:
 def group() -> Group:
     """Return the group that this process has joined, or one of its own."""
     return Group(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Group()
+
+
+def in_one_process(stage: str) -> None:
+    """Refuse torchrun for a training that is of one process.
+
+    Raises:
+        TrainingError: under torchrun; names the remedy.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError(
+            f"{stage} trains in one process; start it with `python -m tasks.{stage}`, not with torchrun"
+        )
 
 
 def start_on_every_gpu(module: str, device: str) -> None:

@@ -1,4 +1,6 @@
-"""The one training loop: every matcher, pre-training and fine-tuning alike.
+"""The training loop of every matcher, pre-training and fine-tuning alike.
+
+``joint`` has its own, over the same steps: an extractor and its LightGlue at once, in one process.
 
 What is guaranteed: with the same data, parameters, seed, machine and torch, a run that was killed and resumed any
 number of times ends with the same bits as an undisturbed one. The number of threads is part of the parameters because

@@ -181,7 +181,11 @@ class Disk(Extractor):
 
 
 class SuperPoint(Extractor):
-    """SuperPoint (DeTone et al., 2018); keypoints are whole pixels, and its weights are for research only."""
+    """SuperPoint (DeTone et al., 2018); keypoints are whole pixels, and its weights are for research only.
+
+    Training sees the keypoints that matching does: those over the threshold, at the distance of transformers. The
+    reference trains with all over 0, three pixels apart, filled up with random ones (spec/training.md section 3.2).
+    """
 
     _HEADS: ClassVar = {"P": "keypoint_decoder.conv_score_", "D": "descriptor_decoder.conv_descriptor_"}
 

@@ -103,7 +103,7 @@ def test_published_weights_are_read_from_their_repository(network, photo, tmp_pa
     source = Source("s/0", photo)
     first, second = (made.synthesise(source, seed=0, modality="depth").raw for made in (theirs, ours))
     assert (first == second).all()
-    assert list(ours.sources()) == ["depth-anything-v2-base/model.safetensors"]
+    assert list(ours.sources()) == [f"depth-anything-v2-base/{file}" for file in ("config.json", "model.safetensors")]
 
 
 def test_a_folder_without_the_model_is_refused_in_one_line(network, tmp_path, monkeypatch):

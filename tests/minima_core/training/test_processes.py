@@ -13,7 +13,8 @@ import train_once
 from line_matcher import main, run
 from plane_world import PlaneWorld, save_parent
 
-from minima_core.training.distributed import start_on_every_gpu
+from minima_core.errors import TrainingError
+from minima_core.training.distributed import in_one_process, start_on_every_gpu
 
 ROOT = Path(__file__).parents[3]
 
@@ -80,3 +81,11 @@ def test_a_stage_starts_itself_on_every_gpu_but_once(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     start_on_every_gpu("tasks.finetune", "cuda")
     assert len(started) == 1
+
+
+def test_a_training_of_one_process_refuses_torchrun(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    in_one_process("finetune_joint")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match=r"finetune_joint trains in one process; .*python -m tasks\.finetune_joint"):
+        in_one_process("finetune_joint")
