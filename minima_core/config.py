@@ -24,7 +24,7 @@ _READ: dict[tuple[Path, str], Any] = {}  # every value that this process read, a
 class Section(BaseModel):
     """A frozen group of settings; an unknown key is an error, so a misspelt one cannot pass."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=BaseModel)

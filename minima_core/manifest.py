@@ -171,7 +171,7 @@ class ModelCard(Record):
     matcher: str
     stage: Literal["pretrained", "finetuned"]
     params: dict[str, Any]  # the matcher's own settings
-    training: dict[str, Any] = {}  # settings of the training that made it; empty where weights were adopted
+    training: dict[str, Any] = {}  # settings of what made it, `before` of what had come before; empty where adopted
     seed: int | None = None
     source: dict[str, str] = {}  # official files it came from -> sha256
     attribution: list[str] = []  # whose pictures it learned from, where their licences ask that this is said

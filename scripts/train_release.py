@@ -55,7 +55,8 @@ def main() -> None:
     data = str(out / "data")
     stage(run, "finetune_joint", "-first", parent="parent", data=data, out="first")
     write(run, merged(params, {"joint_training": SECOND}))
-    stage(run, "finetune_joint", parent="first", teacher="parent", data=data, out="minima-lightglue")
+    stage(run, "finetune_joint", parent="first", teacher="parent", data=data, out="unmoved")
+    stage(run, "train_refiner", parent="unmoved", data=data, out="minima-lightglue")
     sys.stdout.write(f"{run / 'minima-lightglue'}\n")
 
 

@@ -19,7 +19,7 @@ BENCHMARKS: Plugins[Any] = Plugins("minima_core.evaluation.benchmarks", object, 
 TOP = (  # the names at the top level of params.yaml
     *("seed", "licence_policy", "modalities", "matchers", "benchmarks"),
     *("dataset", "synthesis", "gate", "validation", "matcher", "training", "benchmark", "evaluation", "promotion"),
-    *("infrared_training", "joint_training", "painter_training"),
+    *("infrared_training", "joint_training", "painter_training", "refiner_training"),
 )
 
 

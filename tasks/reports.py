@@ -79,7 +79,7 @@ class ValidationReport(_Report):
 class TrainingReport(_Report):
     """A matcher was adopted, pre-trained or fine-tuned."""
 
-    stage: Literal["pretrain", "finetune", "finetune_joint"]
+    stage: Literal["pretrain", "finetune", "finetune_joint", "train_refiner"]
     matcher: str
     steps: int
     skipped_steps: int
@@ -91,7 +91,7 @@ class TrainingReport(_Report):
     @classmethod
     def of(
         cls,
-        stage: Literal["pretrain", "finetune", "finetune_joint"],
+        stage: Literal["pretrain", "finetune", "finetune_joint", "train_refiner"],
         card: ModelCard,
         fitted: Fitted | None,
         seconds: float,

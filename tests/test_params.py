@@ -20,6 +20,7 @@ from minima_core.training.infrared import InfraredTraining
 from minima_core.training.joint import JointTraining
 from minima_core.training.loop import TrainingParams
 from minima_core.training.painter import PainterTraining
+from minima_core.training.refinement import RefinerTraining
 from tasks.check import TOP
 from tasks.pretrain import Pretrain
 
@@ -37,6 +38,7 @@ SECTIONS = {
     "infrared_training": InfraredTraining,
     "painter_training": PainterTraining,
     "joint_training": JointTraining,
+    "refiner_training": RefinerTraining,
     "validation": Validation,
     "promotion": Promotion,
     **{f"evaluation.{name}": Evaluation for name in PARAMS["evaluation"]},

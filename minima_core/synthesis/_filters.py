@@ -11,6 +11,7 @@ WIDE = 4.0  # pixels; a Gaussian wider than this is taken on a reduced copy, whe
 def gaussian(image: np.ndarray, sigma: float) -> np.ndarray:
     """Return float32 ``image`` smoothed, its border repeated outwards; works on images smaller than the kernel."""
     height, width = image.shape[:2]
+    sigma = min(sigma, 4.0 * max(height, width))  # more changes nothing but the size of the kernel
     reduce = int(min(sigma / (WIDE / 2), min(height, width) / 4))
     if reduce < 2:
         return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)

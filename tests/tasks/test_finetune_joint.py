@@ -100,7 +100,8 @@ def test_a_second_training_may_keep_the_first_teacher(place):
     made("first")
     made("taught", parent="first", teacher="parent")
     made("alone", parent="first")
-    taught, alone = (ModelCard.load(place / name) for name in ("taught", "alone"))
+    first, taught, alone = (ModelCard.load(place / name) for name in ("first", "taught", "alone"))
+    assert "before" not in first.training and taught.training["before"] == alone.training["before"] == first.training
     assert taught.parent == alone.parent == ModelCard.load(place / "first").digest()
     assert taught.weights_sha256 != alone.weights_sha256
 

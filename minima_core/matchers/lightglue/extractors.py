@@ -27,12 +27,14 @@ class Features:
         scores: (N,) float32.
         desc: (N, D) float32, L2-normalised.
         size: width and height of that image.
+        gray: (1, H, W) float32, that image without its colours, where matches are moved by what it shows.
     """
 
     kpts: torch.Tensor
     scores: torch.Tensor
     desc: torch.Tensor
     size: tuple[int, int]
+    gray: torch.Tensor | None = None
 
 
 class Extractor(nn.Module, ABC):

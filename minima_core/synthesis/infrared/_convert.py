@@ -27,6 +27,11 @@ _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<factor>[AB])(?:\.[\w-]+)?\.weigh
 _UNSUPPORTED = ("use_dora", "alpha_pattern", "fan_in_fan_out", "use_merged_linear")
 
 
+def bare(checkpoint: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
+    """Return the weights of a checkpoint, which a training's own holds under ``state_dict``."""
+    return checkpoint.get("state_dict", checkpoint)
+
+
 def unet_of(checkpoint: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> UNet2DConditionModel:
     """Return the UNet of a checkpoint with LDM names under ``model.diffusion_model.``; it shares the tensors.
 

@@ -118,7 +118,7 @@ def published_networks() -> Networks:
     Raises:
         WeightsError: if it cannot be had or does not fit.
     """
-    checkpoint, clip = weights.load(CHECKPOINT), weights.fetch_repository(CLIP)
+    checkpoint, clip = _convert.bare(weights.load(CHECKPOINT)), weights.fetch_repository(CLIP)
     tokens = _tokens(clip)
     own = any(key.startswith(_convert.TEXT) for key in checkpoint)  # a checkpoint of the base may lack the text tower
     text = _convert.text_of(checkpoint, PUBLISHED.text) if own else _text_tower(clip)

@@ -6,6 +6,12 @@ import pytest
 from minima_core.synthesis._filters import along, gaussian, guided, tangents
 
 
+def test_a_blur_wider_than_any_picture_takes_no_more_memory_than_it():
+    ramp = np.tile(np.linspace(0, 1, 50, dtype=np.float32), (30, 1))
+    wide, wider = gaussian(ramp, 1e4), gaussian(ramp, 1e12)
+    assert np.array_equal(wide, wider) and np.ptp(wide) < 0.6
+
+
 @pytest.mark.parametrize("angle", [0, 30, 75, 120])
 def test_tangents_run_along_stripes(angle):
     ys, xs = np.mgrid[:80, :80].astype(np.float32)

@@ -162,6 +162,12 @@ def test_the_published_networks_are_the_originals(parity, tmp_path, monkeypatch)
         assert np.abs(editor.decode(torch.from_numpy(vae["latent"])).numpy() - vae["decoded"]).max() < 2e-4
 
 
+def test_a_checkpoint_of_a_training_holds_its_weights_a_level_deeper():
+    weights = {"model.x": torch.zeros(1)}
+    assert _convert.bare(weights) is weights
+    assert _convert.bare({"state_dict": weights, "epoch": 3}) is weights
+
+
 @pytest.mark.parametrize("missing", ["vocab.json", "merges.txt"])
 def test_a_folder_of_clip_without_its_tokenizer_is_refused(missing, tmp_path):
     folder = tokenizer_files(tmp_path / "clip")

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from in_memory import InMemory
 from joint_settings import JOINT
 from skimage import data
 
-from minima_core.data.index import Scene
 from minima_core.errors import DataError
 from minima_core.geometry.homography import warp_homography
 from minima_core.geometry.project import warp_points
@@ -16,38 +16,14 @@ from minima_core.supervision.sparse import matches_from_depth, matches_from_homo
 from minima_core.tracking import NullTracker
 from minima_core.training import checkpoint
 from minima_core.training.average import blend
-from minima_core.training.joint import Album, Joint, JointTraining, draw, fit_joint
+from minima_core.training.joint import Joint, JointTraining, fit_joint
+from minima_core.training.views import Album, draw
 from minima_core.types import IGNORE, RGB
 
 XFEAT = {"extractor": "xfeat", "long_side": 256, "max_keypoints": 64, "filter_threshold": 0.1}
 
 
 CPU = torch.device("cpu")
-
-
-class InMemory:
-    """A source of one scene whose pictures are arrays, by modality, None where an engine left one out."""
-
-    def __init__(self, pictures, depth=None, K=None, T_w2c=None, pairs=()):
-        n, (height, width) = len(pictures[RGB]), pictures[RGB][0].shape[:2]
-        self.arrays, self.maps = pictures, depth
-        self.names = [name for name in pictures if name != RGB]
-        unknown = (np.full((n, 3, 3), np.nan), np.full((n, 4, 4), np.nan))
-        K, T_w2c = unknown if K is None else (np.tile(K, (n, 1, 1)), T_w2c)
-        pairs = np.array(pairs, np.int64).reshape(-1, 2)
-        files = ["" if depth is None else f"{k}.h5" for k in range(n)]
-        size = np.tile([width, height], (n, 1))
-        images = [f"{k}.jpg" for k in range(n)]
-        self.scenes = [Scene("scene", "train", images, files, [""] * n, size, K, T_w2c, pairs, np.ones(len(pairs)))]
-
-    def has(self, scene, i, modality):
-        return self.arrays[modality][i] is not None
-
-    def image(self, scene, i, modality):
-        return self.arrays[modality][i]
-
-    def depth(self, scene, i):
-        return self.maps[i]
 
 
 @pytest.fixture(scope="module")
