@@ -12,7 +12,7 @@ from minima_core.errors import DataError, TrainingError
 from minima_core.io.weights import state_digest
 from minima_core.manifest import ModelCard, RawDataset, SceneManifest
 from minima_core.models import read_model
-from tasks import finetune_joint
+from tasks import albums
 from tasks.finetune_joint import FinetuneJointArgs, main
 
 AUTHORS = {"one": ["Ada, CC-BY-4.0"], "two": ["Ada, CC-BY-4.0", "Bob, CC-BY-SA-4.0"]}
@@ -86,7 +86,7 @@ def test_what_is_missing_or_not_certified_is_named(place):
 
 def test_other_matchers_are_refused(place, monkeypatch):
     card = ModelCard.load(place / "parent").model_copy(update={"matcher": "roma"})
-    monkeypatch.setattr(finetune_joint, "read_model", lambda _: (torch.nn.Identity(), card))
+    monkeypatch.setattr(albums, "read_model", lambda _: (torch.nn.Identity(), card))
     with pytest.raises(TrainingError, match="parent is a roma; give a lightglue model"):
         made()
 
