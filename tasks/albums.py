@@ -13,12 +13,14 @@ from minima_core.errors import DataError, TrainingError
 from minima_core.licences import Licence, named
 from minima_core.manifest import Certificate, ModalityManifest, ModelCard, RawDataset, SceneManifest, Split, file_sha256
 from minima_core.matchers.lightglue import LightGlue
-from minima_core.models import read_model
+from minima_core.models import read_model, save_model
+from minima_core.tracking import Tracker
 from minima_core.training.loop import summary
-from minima_core.training.run import certified, training_code
+from minima_core.training.run import certified, save_curves, training_code
 from minima_core.training.steps import Fitted
 from minima_core.training.view_loop import ViewTraining
 from minima_core.training.views import Album
+from tasks.stage import remove_when_done
 
 
 class DataSets:
@@ -92,7 +94,7 @@ def read_lightglue(folder: Path) -> tuple[LightGlue, ModelCard]:
     """
     matcher, card = read_model(folder)
     if not isinstance(matcher, LightGlue):
-        raise TrainingError(f"{folder} is a {card.matcher}; give a lightglue model on xfeat")
+        raise TrainingError(f"{folder} is a {card.matcher}; give a lightglue model")
     if matcher.refiner is not None:
         raise TrainingError(f"{folder} moves its matches already; give the model that it was trained from")
     return matcher, card
@@ -133,3 +135,15 @@ def trained_card(
         licence=terms.name,
         commercial=terms.commercial,
     )
+
+
+def save_trained(
+    out: Path, matcher: LightGlue, card: ModelCard, fitted: Fitted, *, scratch: Path, tracker: Tracker
+) -> ModelCard:
+    """Write a trained model and its curves, have the checkpoints removed and the card recorded; return the card."""
+    card = save_model(out, matcher, card)
+    save_curves(out, fitted)
+    remove_when_done(scratch)  # a forced rerun is to train again
+    tracker.artifact(out / ModelCard.FILE)
+    tracker.tags(card.tags())
+    return card

@@ -8,15 +8,12 @@ from typing import Annotated
 
 from minima_core.config import read_section, read_seed
 from minima_core.io.atomic import scratch_folder
-from minima_core.manifest import ModelCard
-from minima_core.models import save_model
 from minima_core.training.average import blend
 from minima_core.training.distributed import in_one_process
 from minima_core.training.joint import JointTraining, fit_joint
-from minima_core.training.run import save_curves
-from tasks.albums import DataSets, read_lightglue, trained_card, training_key
+from tasks.albums import DataSets, read_lightglue, save_trained, trained_card, training_key
 from tasks.reports import TrainingReport
-from tasks.stage import INPUT, Args, Input, Output, execution, remove_when_done, run
+from tasks.stage import INPUT, Args, Input, Output, execution, run
 
 
 class FinetuneJointArgs(Args):
@@ -59,11 +56,7 @@ def main(args: FinetuneJointArgs) -> TrainingReport:
         blend(matcher, teacher.state_dict(), params.learned_share)
         taught = {} if taught_by == parent else {"teacher": taught_by.digest()}
         card = trained_card([parent, taught_by], data, taught | settings, seed, fitted)
-        card = save_model(args.out, matcher, card)
-        save_curves(args.out, fitted)
-        remove_when_done(scratch)  # a forced rerun is to train again
-        tracker.artifact(args.out / ModelCard.FILE)
-        tracker.tags(card.tags())
+        card = save_trained(args.out, matcher, card, fitted, scratch=scratch, tracker=tracker)
     return TrainingReport.of("finetune_joint", card, fitted, time.monotonic() - began)
 
 

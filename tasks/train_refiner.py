@@ -8,16 +8,14 @@ import torch
 
 from minima_core.config import read_section, read_seed
 from minima_core.io.atomic import scratch_folder
-from minima_core.manifest import ModelCard
 from minima_core.matchers.lightglue import LightGlue
-from minima_core.models import create, save_model
+from minima_core.models import create
 from minima_core.random import derive
 from minima_core.training.distributed import in_one_process
 from minima_core.training.refinement import RefinerTraining, fit_refiner
-from minima_core.training.run import save_curves
-from tasks.albums import DataSets, read_lightglue, trained_card, training_key
+from tasks.albums import DataSets, read_lightglue, save_trained, trained_card, training_key
 from tasks.reports import TrainingReport
-from tasks.stage import Args, Input, Output, execution, remove_when_done, run
+from tasks.stage import Args, Input, Output, execution, run
 
 
 class TrainRefinerArgs(Args):
@@ -65,11 +63,7 @@ def main(args: TrainRefinerArgs) -> TrainingReport:
         )
         card = trained_card([parent], data, settings, seed, fitted)
         card = card.model_copy(update={"params": matcher.params.model_dump(mode="json")})
-        card = save_model(args.out, matcher, card)
-        save_curves(args.out, fitted)
-        remove_when_done(scratch)  # a forced rerun is to train again
-        tracker.artifact(args.out / ModelCard.FILE)
-        tracker.tags(card.tags())
+        card = save_trained(args.out, matcher, card, fitted, scratch=scratch, tracker=tracker)
     return TrainingReport.of("train_refiner", card, fitted, time.monotonic() - began)
 
 

@@ -23,17 +23,27 @@ class Optimiser(Section):
     lr_batch: Annotated[int, Field(gt=0)]  # pairs; the rates are scaled to the batch in use
 
 
-class Exponential(Section):
+class Falling(Section):
     """Linear warm-up, constant, then exponential down to ``decay_to``, as glue-factory trains LightGlue."""
 
-    kind: Literal["exponential"]
     warmup: Annotated[int, Field(ge=0)]  # steps
     decay_from: Annotated[float, Field(ge=0, le=1)]  # share of the steps after which the rate falls
     decay_to: Annotated[float, Field(gt=0, le=1)]  # factor of the rate at the end
 
     def factor(self, step: int, steps: int) -> float:
         """Return what the learning rate is multiplied by at ``step`` (from 0) of ``steps``."""
-        return lr_factor(step, steps=steps, warmup=self.warmup, decay_from=self.decay_from, decay_to=self.decay_to)
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        start = self.decay_from * steps
+        if step < start:
+            return 1.0
+        return math.exp(math.log(self.decay_to) * (step - start) / max(steps - start, 1.0))
+
+
+class Exponential(Falling):
+    """``Falling``, as one of the schedules to choose from."""
+
+    kind: Literal["exponential"]
 
 
 class MultiStep(Section):
@@ -98,17 +108,3 @@ def optimiser_for(
 def scaled_lr(lr: float, batch: int, lr_batch: int) -> float:
     """Return the learning rate of a batch from that of ``lr_batch`` (spec/training.md sections 3.5, 4.5 and 5.5)."""
     return lr * batch / lr_batch
-
-
-def lr_factor(step: int, *, steps: int, warmup: int, decay_from: float, decay_to: float) -> float:
-    """Return what the learning rate is multiplied by at ``step`` (from 0).
-
-    Linear warm-up over ``warmup`` steps, constant, then from the share ``decay_from`` of all steps exponential down
-    to ``decay_to`` at the end.
-    """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    start = decay_from * steps
-    if step < start:
-        return 1.0
-    return math.exp(math.log(decay_to) * (step - start) / max(steps - start, 1.0))

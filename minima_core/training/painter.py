@@ -17,7 +17,6 @@ from pydantic import Field, model_validator
 from scipy.optimize import linear_sum_assignment
 from torch.nn import functional as F
 
-from minima_core.config import Section
 from minima_core.progress import track
 from minima_core.random import derive
 from minima_core.synthesis.paint._meta_brushes import own_brushes
@@ -26,7 +25,7 @@ from minima_core.synthesis.paint._renderer import Region, Strokes, lay
 from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
 from minima_core.training.checkpoint import Progress
-from minima_core.training.optim import adam, lr_factor
+from minima_core.training.optim import Falling, adam
 from minima_core.training.steps import (
     Fitted,
     descend,
@@ -44,16 +43,13 @@ MARK = (0.7, 0.86)  # share of a stroke's width and height that paint covers
 _EDGE = 2 / PATCH  # softness of a stroke's edge where it has a gradient, in patches
 
 
-class PainterTraining(Section):
+class PainterTraining(Falling):
     """Settings, ``painter_training`` in params.yaml."""
 
     size: PainterSize
     steps: int = Field(gt=0)
     batch: int = Field(gt=0)
     lr: float = Field(gt=0)
-    warmup: int = Field(ge=0)  # steps
-    decay_from: float = Field(ge=0, le=1)  # share of the steps after which the rate falls
-    decay_to: float = Field(gt=0, le=1)  # factor of the rate at the end
     clip: float = Field(gt=0)  # norm of the gradient
     side: tuple[float, float]  # range of a stroke's sides, as shares of the patch
     shape_weight: float = Field(ge=0)  # of the distance between parameters
@@ -135,14 +131,7 @@ def _step(
     tracker: Tracker,
 ) -> None:
     """Do one step, or count it as skipped where its loss or gradient is not finite."""
-    factor = lr_factor(
-        progress.step,
-        steps=params.steps,
-        warmup=params.warmup,
-        decay_from=params.decay_from,
-        decay_to=params.decay_to,
-    )
-    lr = set_lr(optimiser, factor)
+    lr = set_lr(optimiser, params.factor(progress.step, params.steps))
     painter.train()
     put_back = remember_statistics(painter)
     optimiser.zero_grad(set_to_none=True)

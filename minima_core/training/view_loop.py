@@ -17,20 +17,27 @@ from minima_core.random import rng
 from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
 from minima_core.training.checkpoint import Progress
-from minima_core.training.optim import lr_factor
-from minima_core.training.steps import Fitted, descend, deterministic, keep_best, load_best, one_ahead, resume, set_lr
+from minima_core.training.optim import Falling
+from minima_core.training.steps import (
+    Fitted,
+    descend,
+    deterministic,
+    keep_best,
+    load_best,
+    one_ahead,
+    remember_statistics,
+    resume,
+    set_lr,
+)
 from minima_core.training.views import Album, Batch, Views, draw
 
 REMEDY = "lower the rates or look at the pictures"
 
 
-class ViewTraining(Views):
+class ViewTraining(Views, Falling):
     """Settings of a training on drawn views."""
 
     steps: Annotated[int, Field(ge=0)]
-    warmup: Annotated[int, Field(ge=0)]  # steps
-    decay_from: Annotated[float, Field(ge=0, le=1)]  # share of the steps after which the rates fall
-    decay_to: Annotated[float, Field(gt=0, le=1)]  # factor of the rates at the end
     clip: Annotated[float, Field(gt=0)]  # norm of the gradient
     validation_pairs: Annotated[int, Field(gt=0)]
     validate_every: Annotated[int, Field(gt=0)]  # steps
@@ -120,22 +127,18 @@ def _step(
     tracker: Tracker,
 ) -> None:
     """Do one step, or count it as skipped where its loss or gradient is not finite."""
-    factor = lr_factor(
-        progress.step,
-        steps=params.steps,
-        warmup=params.warmup,
-        decay_from=params.decay_from,
-        decay_to=params.decay_to,
-    )
-    set_lr(optimiser, factor)
+    set_lr(optimiser, params.factor(progress.step, params.steps))
     optimiser.zero_grad(set_to_none=True)
     learner.train()
+    put_back = remember_statistics(learner)
     total, parts = learner.loss(batch, _generator(seed, progress.step))
     learning = [weight for group in optimiser.param_groups for weight in group["params"]]
     norm = descend(
         optimiser, total, learning, progress, clip=params.clip, max_skipped=params.max_skipped, remedy=REMEDY
     )
-    if norm is not None and progress.step % params.log_every == 0:
+    if norm is None:
+        put_back()
+    elif progress.step % params.log_every == 0:
         values = {"train/loss": float(total.detach()), "train/norm": norm}
         values |= {f"train/{name}": value for name, value in parts.items()}
         progress.log(values, progress.step)

@@ -34,7 +34,7 @@ class Views(Section):
 
     batch: Annotated[int, Field(gt=0)]  # pairs
     view: tuple[int, int]  # width and height of the views that are cut out of a picture; multiples of 32
-    keypoints: tuple[int, int]  # of a view, for LightGlue: each step draws a number from here to there
+    keypoints: tuple[int, int]  # of a view, at most: each step draws a number from here to there
     rgb_share: Annotated[float, Field(ge=0, le=1)]  # of pairs whose sides are both photographs
     any_share: Annotated[float, Field(ge=0, le=1)]  # of pairs of which neither side need be one
     parallax_share: Annotated[float, Field(ge=0, le=1)]  # of pairs that two cameras took, where pictures have depth

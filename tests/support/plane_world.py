@@ -11,7 +11,7 @@ from tiny_world import VIEWS, H, W, World, picture
 from minima_core.data.index import Scene, index_digest
 from minima_core.io.depth import write_depth
 from minima_core.io.images import write_image
-from minima_core.manifest import Certificate, ModelCard, folder_digest
+from minima_core.manifest import Certificate, ModelCard, RawDataset, SceneManifest, folder_digest
 from minima_core.matchers.lightglue import LightGlue
 from minima_core.models import save_model
 
@@ -50,6 +50,20 @@ class PlaneWorld(World):
             statistics={},
         ).save(folder)
         return folder
+
+
+def save_data_set(folder: Path, attribution: list[str]) -> None:
+    """Write a certified plane world as a training on any number of data sets reads it, under CC-BY-4.0."""
+    world = PlaneWorld(folder).make()
+    SceneManifest.load(world.index).model_copy(update={"licence": "CC-BY-4.0"}).save(world.index)
+    world.certify(folder / "certificate")
+    raw = RawDataset(dataset=folder.name, licence="CC-BY-4.0", attribution=attribution, relation="depth", settings="00")
+    raw.save(world.raw)
+
+
+def plain(settings: dict[str, object]) -> dict[str, object]:
+    """Return settings with lists in the place of tuples, as YAML has them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
 def random_matcher(seed: int = 0, **settings: object) -> LightGlue:

@@ -6,11 +6,11 @@ import pytest
 import torch
 import yaml
 from joint_settings import JOINT
-from plane_world import SETTINGS, PlaneWorld, save_parent
+from plane_world import SETTINGS, plain, save_data_set, save_parent
 
 from minima_core.errors import DataError, TrainingError
 from minima_core.io.weights import state_digest
-from minima_core.manifest import ModelCard, RawDataset, SceneManifest
+from minima_core.manifest import ModelCard, RawDataset
 from minima_core.models import read_model
 from tasks import albums
 from tasks.finetune_joint import FinetuneJointArgs, main
@@ -24,17 +24,11 @@ def place(tmp_path, monkeypatch, tracker):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINIMA_DEVICE", "cpu")
     for name, attribution in AUTHORS.items():
-        world = PlaneWorld(tmp_path / "data" / name).make()
-        SceneManifest.load(world.index).model_copy(update={"licence": "CC-BY-4.0"}).save(world.index)
-        world.certify(tmp_path / "data" / name / "certificate")
-        RawDataset(dataset=name, licence="CC-BY-4.0", attribution=attribution, relation="depth", settings="00").save(
-            world.raw
-        )
+        save_data_set(tmp_path / "data" / name, attribution)
     save_parent(tmp_path / "parent")
-    joint = {name: list(value) if isinstance(value, tuple) else value for name, value in JOINT.items()}
     params = {
         "seed": 0,
-        "joint_training": joint | {"parallax_share": 0.0, "view": [96, 96], "keypoints": [24, 32], "points": 24},
+        "joint_training": plain(JOINT) | {"parallax_share": 0.0, "view": [96, 96], "keypoints": [24, 32], "points": 24},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     return tmp_path

@@ -6,19 +6,15 @@ import pytest
 import torch
 import yaml
 from joint_settings import JOINT
-from plane_world import SETTINGS, PlaneWorld, save_parent
+from plane_world import SETTINGS, plain, save_data_set, save_parent
 from refiner_settings import REFINER
 
 from minima_core.errors import TrainingError
-from minima_core.manifest import ModelCard, RawDataset, SceneManifest
+from minima_core.manifest import ModelCard
 from minima_core.models import read_model
 from tasks.finetune_joint import FinetuneJointArgs
 from tasks.finetune_joint import main as finetune_joint
 from tasks.train_refiner import TrainRefinerArgs, main
-
-
-def plain(settings):
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
 @pytest.fixture
@@ -26,11 +22,7 @@ def place(tmp_path, monkeypatch, tracker):
     """A working directory with a certified world, a parent and a params.yaml."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINIMA_DEVICE", "cpu")
-    world = PlaneWorld(tmp_path / "data" / "walls").make()
-    SceneManifest.load(world.index).model_copy(update={"licence": "CC-BY-4.0"}).save(world.index)
-    world.certify(tmp_path / "data" / "walls" / "certificate")
-    raw = RawDataset(dataset="walls", licence="CC-BY-4.0", attribution=["Ada"], relation="depth", settings="00")
-    raw.save(world.raw)
+    save_data_set(tmp_path / "data" / "walls", ["Ada"])
     save_parent(tmp_path / "parent")
     params = {"seed": 0, "refiner_training": plain(REFINER) | {"view": [96, 96]}, "joint_training": plain(JOINT)}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))

@@ -117,13 +117,14 @@ class LightGlue(Matcher):
         matches = self.unmoved(found0, found1)
         if self.refiner is None:
             return matches
+        # here and not in _extract: of an image that is kept for other pairs, descriptors take 16 times the memory
         return [
             self.refiner.move(some, self.refiner.describe(_gray(one))[0], self.refiner.describe(_gray(other))[0])
             for some, one, other in zip(matches, found0, found1, strict=True)
         ]
 
     def unmoved(self, found0: Sequence[Features], found1: Sequence[Features]) -> list[Matches]:
-        """Return the matches of pairs of images as keypoints were found."""
+        """Return the matches of pairs of images where keypoints were found, in pixels of the resized images."""
         points0, points1 = stack((found0, found1))
         *_, states = layers(self.network, points0, points1)
         last = assign(self.network.log_assignment[-1], *states, points0.mask, points1.mask)

@@ -80,6 +80,20 @@ def test_training_changes_the_refiner_alone_and_resumes(album, tmp_path):
     assert changed == {"refiner"}
 
 
+def test_a_skipped_step_leaves_everything_as_it_was(album, tmp_path, monkeypatch):
+    loss = Refinement.loss
+
+    def broken(self, batch, random):
+        total, parts = loss(self, batch, random)
+        return (total * torch.nan if self.refiner.training else total), parts
+
+    monkeypatch.setattr(Refinement, "loss", broken)
+    start = random_matcher(refine=True).refiner.state_dict()
+    _, last, fitted = trained(album, tmp_path, 2, max_skipped=2)
+    assert fitted.skipped == 2
+    assert all(torch.equal(last[name], weights) for name, weights in start.items())
+
+
 def test_the_distance_falls(album, tmp_path):
     """Between two cuts of one picture, of which one may be its negative."""
     easy = {"rotation": 0, "perspective": 0.0, "scale": (0.8, 0.8), "tone_share": 0.0, "slip": (2.0, 2.0)}
