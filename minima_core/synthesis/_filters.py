@@ -5,12 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+NARROW = 0.1  # pixels; a Gaussian narrower than this leaves an image as it is
 WIDE = 4.0  # pixels; a Gaussian wider than this is taken on a reduced copy, where it costs next to nothing
 
 
 def gaussian(image: np.ndarray, sigma: float) -> np.ndarray:
     """Return float32 ``image`` smoothed, its border repeated outwards; works on images smaller than the kernel."""
     height, width = image.shape[:2]
+    if sigma < NARROW:
+        return image
     sigma = min(sigma, 4.0 * max(height, width))  # more changes nothing but the size of the kernel
     reduce = int(min(sigma / (WIDE / 2), min(height, width) / 4))
     if reduce < 2:

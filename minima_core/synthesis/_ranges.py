@@ -1,4 +1,4 @@
-"""Types of settings that several engines draw from: two numbers, the lower first."""
+"""Types of settings that several engines share; most draw from two numbers, the lower first."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ def _rising(ends: tuple[float, float]) -> tuple[float, float]:
 
 
 Rising = AfterValidator(_rising)
+WIDE = 640  # pixels of a picture that widths in settings are meant for: nothing is wider
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], Rising]
 Positive = Annotated[tuple[PositiveFloat, PositiveFloat], Rising]
 NonNegative = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], Rising]
 Shares = Annotated[tuple[Share, Share], Rising]
+Width = Annotated[float, Field(gt=0, le=WIDE)]
+Widths = Annotated[tuple[Width, Width], Rising]
+WholeWidth = Annotated[int, Field(ge=1, le=WIDE)]

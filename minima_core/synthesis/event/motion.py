@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import cv2
 import numpy as np
+from pydantic import Field
 
 from minima_core.errors import Unavailable
-from minima_core.synthesis._ranges import Positive
+from minima_core.synthesis._ranges import Rising
 from minima_core.synthesis.base import Engine, Rendition, RGBColour, Source
 from minima_core.synthesis.event._path import Path, displacement
 from minima_core.synthesis.event._view import Scene
@@ -19,6 +20,9 @@ STEP = 1.0  # pixels that all but the fastest points travel between two looks
 STEPS = (2, 24)  # fewest and most of them
 SAMPLES = 20000  # points that the length of the motion is measured on
 LEAST = 0.01  # pixels; a neighbour that moves the picture by less saw it from the same place
+
+Contrast = Annotated[float, Field(ge=1e-3)]  # the gray levels of a picture are farther apart
+Travel = Annotated[float, Field(ge=0.1)]
 
 
 class Motion(Engine):
@@ -33,8 +37,8 @@ class Motion(Engine):
         """``contrast``: range of the threshold in natural-log units; ``motion``: range of the median displacement of
         the scene's points, in pixels."""
 
-        contrast: Positive
-        motion: Positive
+        contrast: Annotated[tuple[Contrast, Contrast], Rising]
+        motion: Annotated[tuple[Travel, Travel], Rising]
 
     params: Motion.Params
     reads: ClassVar[frozenset[str]] = frozenset({"depth", "camera"})

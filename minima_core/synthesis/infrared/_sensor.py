@@ -19,7 +19,7 @@ def expose(kelvin: np.ndarray, *, blur: float, noise: float, equalise: float, rn
     it), ``equalise`` the share of plateau histogram equalisation in the gain.
     """
     height, width = kelvin.shape
-    seen = gaussian(kelvin, max(blur, 0.1))
+    seen = gaussian(kelvin, blur)
     seen = seen + noise * rng.standard_normal((height, width), np.float32)
     seen += noise / 3 * rng.standard_normal((1, width), np.float32)
     low, high = np.percentile(seen[:: 1 + height // SAMPLED, :: 1 + width // SAMPLED], TAILS)

@@ -2,41 +2,66 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from itertools import product
+from typing import Annotated, ClassVar, Self
 
 import cv2
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from minima_core.config import Section
 from minima_core.synthesis._filters import gaussian
-from minima_core.synthesis._ranges import NonNegative, Positive, Range, Rising
+from minima_core.synthesis._ranges import NonNegative, Range, Rising, Widths
 from minima_core.synthesis._tissues import Count, signal, spin_echoes, tomogram
 from minima_core.synthesis.base import Engine, Rendition, Source
 from minima_core.synthesis.medical._scanner import rician, sensitivity
 
+DIGITS = 1  # after the point, of times and Hounsfield units
+FAINTEST = 0.01  # difference of signals without which a picture shows nothing
 WHITE = 230  # level of the strongest signal; noise has room above it
 
 Share = Annotated[float, Field(ge=0, le=0.95)]
+Milliseconds = Annotated[float, Field(ge=1)]
+Hounsfield = Annotated[float, Field(ge=1)]
 
 
-class Times(Section):
+class Sequence(Section, ABC):
+    """What a scanner does for one picture: the ranges of its numbers, drawn to ``DIGITS``."""
+
+    @abstractmethod
+    def signals(self, drawn: Mapping[str, float]) -> dict[str, float]:
+        """Return what is seen of every tissue."""
+
+    @model_validator(mode="after")
+    def _shows_something(self) -> Self:
+        spans = dict(self)
+        for ends in product(*spans.values()):
+            drawn = {name: round(end, DIGITS) for name, end in zip(spans, ends, strict=True)}
+            seen = self.signals(drawn).values()
+            if max(seen) - min(seen) < FAINTEST:
+                at = ", ".join(f"{name} {value:g}" for name, value in drawn.items())
+                raise ValueError(f"with {at} all tissues look alike")
+        return self
+
+
+class Times(Sequence):
     """A pulse sequence of magnetic resonance: ranges of its repetition and echo times in milliseconds."""
 
-    repetition: Positive
-    echo: Positive
+    repetition: Annotated[tuple[Milliseconds, Milliseconds], Rising]
+    echo: Annotated[tuple[Milliseconds, Milliseconds], Rising]
 
     def signals(self, drawn: Mapping[str, float]) -> dict[str, float]:
         """Return what is seen of every tissue."""
         return spin_echoes(**drawn)
 
 
-class Window(Section):
+class Window(Sequence):
     """A window on a tomogram of X-rays: ranges of its middle and width in Hounsfield units."""
 
     level: Range
-    width: Positive
+    width: Annotated[tuple[Hounsfield, Hounsfield], Rising]
 
     def signals(self, drawn: Mapping[str, float]) -> dict[str, float]:
         """Return what is seen of every tissue."""
@@ -60,7 +85,7 @@ class Contrast(Engine):
         tissues: Annotated[tuple[Count, Count], Rising]
         texture: float = Field(ge=0, le=0.9)
         bias: Annotated[tuple[Share, Share], Rising]
-        blur: Positive
+        blur: Widths
         noise: NonNegative
 
     params: Contrast.Params
@@ -71,7 +96,7 @@ class Contrast(Engine):
         params = self.params
         sequence = str(rng.choice(list(params.sequences)))
         times = params.sequences[sequence]
-        settings = {name: round(float(rng.uniform(*span)), 1) for name, span in times}
+        settings = {name: round(float(rng.uniform(*span)), DIGITS) for name, span in times}
         count = int(rng.integers(*params.tissues, endpoint=True))
         bias, blur, noise = (round(float(rng.uniform(*span)), 4) for span in (params.bias, params.blur, params.noise))
         gray = cv2.cvtColor(source.image, cv2.COLOR_RGB2GRAY)

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import cv2
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from minima_core.errors import Unavailable
+from minima_core.synthesis._ranges import WholeWidth
 from minima_core.synthesis.base import Engine, Rendition, Source
 from minima_core.synthesis.normal._planes import fit_planes
 
@@ -25,7 +26,7 @@ class DatasetNormal(Engine):
     class Params(Engine.Params):
         """``radii``: half sizes of the windows in pixels; small ones for detail, large ones against sensor noise."""
 
-        radii: tuple[PositiveInt, ...] = Field(min_length=1)
+        radii: tuple[WholeWidth, ...] = Field(min_length=1)
 
     params: DatasetNormal.Params
     reads: ClassVar[frozenset[str]] = frozenset({"depth", "camera"})

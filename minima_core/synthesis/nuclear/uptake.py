@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from minima_core.synthesis._filters import gaussian
-from minima_core.synthesis._ranges import NonNegative, Positive, Rising
+from minima_core.synthesis._ranges import NonNegative, Rising, Widths
 from minima_core.synthesis._tissues import UPTAKE, Count, signal
 from minima_core.synthesis.base import Engine, Rendition, Source
 
@@ -35,7 +35,7 @@ class Uptake(Engine):
 
         tissues: Annotated[tuple[Count, Count], Rising]
         texture: float = Field(ge=0, le=0.9)
-        resolution: Positive
+        resolution: Widths
         noise: NonNegative
         palettes: Annotated[list[Palette], Field(min_length=1)]
 

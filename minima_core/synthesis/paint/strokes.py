@@ -6,9 +6,10 @@ from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
 from minima_core.synthesis._filters import gaussian, tangents
+from minima_core.synthesis._ranges import Width
 from minima_core.synthesis.base import Engine, Rendition, Source
 from minima_core.synthesis.paint._brush import impasto, lay
 from minima_core.synthesis.paint._placement import place
@@ -26,7 +27,7 @@ class Strokes(Engine):
         (0 to 1) below which a smaller brush adds nothing; ``jitter``: spread of the colours between strokes;
         ``relief``: how strongly the light shows the bristles."""
 
-        brushes: tuple[PositiveFloat, ...] = Field(min_length=1)
+        brushes: tuple[Width, ...] = Field(min_length=1)
         tolerance: float = Field(gt=0, lt=1)
         jitter: float = Field(ge=0, lt=0.5)
         relief: float = Field(ge=0, lt=1)

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from minima_core.synthesis._filters import gaussian
-from minima_core.synthesis._ranges import Positive, Range, Rising
+from minima_core.synthesis._ranges import Positive, Range, Rising, Widths
 from minima_core.synthesis.base import Engine, Rendition, Source
 from minima_core.synthesis.sar._backscatter import of_materials, roughness, tone
 from minima_core.synthesis.sar._receiver import compress, power, speckle
@@ -18,6 +18,9 @@ from minima_core.synthesis.sar._relief import illuminate, relief_of
 TOP = 99.7  # percentile of the received power that is drawn white
 
 Slant = Annotated[float, Field(ge=5, le=85)]
+Level = Annotated[float, Field(ge=-100, le=100)]  # dB
+Decibels = Annotated[float, Field(ge=1, le=100)]
+Looks = Annotated[float, Field(ge=0.1, le=1000)]
 
 
 class Radar(Engine):
@@ -43,12 +46,12 @@ class Radar(Engine):
         incidence: Annotated[tuple[Slant, Slant], Rising]
         relief: float = Field(ge=0)
         tone: Positive
-        swing: float = Field(ge=0)
-        roughness: float = Field(ge=0)
-        looks: Positive
-        resolution: Positive
-        noise: Range
-        dynamic: Positive
+        swing: float = Field(ge=0, le=100)
+        roughness: float = Field(ge=0, le=100)
+        looks: Annotated[tuple[Looks, Looks], Rising]
+        resolution: Widths
+        noise: Annotated[tuple[Level, Level], Rising]
+        dynamic: Annotated[tuple[Decibels, Decibels], Rising]
 
     params: Radar.Params
     seeded: ClassVar[bool] = True

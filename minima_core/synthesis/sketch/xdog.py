@@ -12,6 +12,7 @@ from minima_core.synthesis._filters import along, gaussian, tangents
 from minima_core.synthesis.base import Engine, Rendition, Source
 
 WIDER = 1.6  # ratio of the two Gaussians that approximates a Laplacian
+WIDEST = 32  # pixels of a line, and line widths of a flow
 SOFT = 2.5  # how much wider the lines are sought where the picture is out of focus
 
 
@@ -26,10 +27,10 @@ class XDoG(Engine):
         """``sigma``: line width in pixels of a 640 pixel wide picture; ``threshold``: contrast at which a line starts;
         ``sharpness``: how fast it becomes black; ``flow``: smoothing along the lines in line widths."""
 
-        sigma: float = Field(gt=0)
+        sigma: float = Field(gt=0, le=WIDEST)
         threshold: float = Field(gt=0)
         sharpness: float = Field(gt=0)
-        flow: float = Field(ge=0)
+        flow: float = Field(ge=0, le=WIDEST)
 
     params: XDoG.Params
     reads: ClassVar[frozenset[str]] = frozenset()

@@ -165,6 +165,31 @@ def test_a_reversed_range_is_refused(subject, name):
                 MODALITIES.create(name[0], changed(shipped, keys, values[::-1]))
 
 
+@pytest.mark.parametrize("number", [0, 1e-30, 3, 1000, 10**9])
+def test_any_number_is_refused_or_makes_a_picture(subject, name, number, photo, complete_source):
+    if subject.weights != "none":
+        pytest.skip("its settings are those of a network")
+    shipped, source = subject.params.model_dump(mode="json"), complete_source("a/0", photo[:48, :64])
+    for keys, value in numbers(shipped):
+        other = [number] * len(value) if isinstance(value, list) else number
+        try:
+            odd = MODALITIES.create(name[0], changed(shipped, keys, other))
+        except ConfigError:
+            continue
+        for seed in range(4):  # of several sequences and palettes one is drawn
+            image = make(odd, name, source, seed).image
+            assert (image.shape, image.dtype) == (source.image.shape, np.uint8), keys
+
+
+def numbers(values, keys=()):
+    """Yield keys and values of the numbers in settings, and of the lists of numbers."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from numbers(value, (*keys, key))
+        elif all(isinstance(one, int | float) for one in (value if isinstance(value, list) else [value])):
+            yield (*keys, key), value
+
+
 def pairs(values, keys=()):
     """Yield keys and values of the lists of two numbers in settings."""
     for key, value in values.items():
