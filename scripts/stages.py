@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
-import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
+
+from minima_core.evaluation.bootstrap import intervals
+from minima_core.evaluation.metrics import Metrics, aggregate, macro
+from minima_core.evaluation.protocol import PROTOCOLS
+from minima_core.evaluation.scoring import Scores
 
 ROOT = Path(__file__).resolve().parent.parent
 # modalities; photographs have no depth, so neither depth images nor normals
@@ -29,19 +34,40 @@ OF_TEXTURES: dict[str, Any] = {
     },
 }
 REAL = {"mmim": "mmim", "mmim_warped": "mmim", "rgb_retention": "rgbd"}  # benchmarks, and what folder their data are in
-# title of a column -> the benchmark it is about, and its figure in that benchmark's scores
-Columns = dict[str, tuple[str, Callable[[dict[str, Any]], float]]]
-AUC_AT_10: Columns = {
-    "synthetic_six, six": ("synthetic_six", lambda r: r["metrics"]["auc@10"]),
-    "synthetic_six, RGB": ("synthetic_six", lambda r: r["categories"]["rgb"]["auc@10"]),
-    "real RGB": ("rgb_retention", lambda r: r["metrics"]["auc@10"]),
+PROTOCOL = "strict-v1"
+POSES, CORNERS = PROTOCOLS[PROTOCOL].pose_thresholds, PROTOCOLS[PROTOCOL].homography_thresholds
+AT = 10.0  # degrees, or pixels: of the threshold that intervals are given for
+
+
+class Column(NamedTuple):
+    """Figures of a table: of the categories of a benchmark that begin so, or, where none is named, its headline."""
+
+    benchmark: str
+    thresholds: tuple[float, ...]
+    categories: str = ""
+
+    def errors(self, folder: Path) -> dict[str, np.ndarray]:
+        """Return the errors of the pairs of each category in a run's folder, infinite where there is no model."""
+        scores = Scores.model_validate_json((folder / f"{self.benchmark}.json").read_text())
+        names = [name for name in scores.categories if name.startswith(self.categories)]
+        return {
+            name: np.array([math.inf if p.error is None else p.error for p in scores.pairs if p.category == name])
+            for name in (names if self.categories else scores.headline)
+        }
+
+
+COLUMNS = {
+    "synthetic_six, six": Column("synthetic_six", POSES),
+    "synthetic_six, RGB": Column("synthetic_six", POSES, "rgb"),
+    "real RGB": Column("rgb_retention", POSES),
     **{
-        f"{name}, {title}": (name, lambda r, part=part, row=row: r[part][row]["auc@10px"])
+        f"{name}, {title}": Column(name, CORNERS, categories)
         for name in ("mmim", "mmim_warped")
-        for title, part, row in (
-            ("medical", "groups", "Medical"),
-            ("remote sensing", "groups", "RemoteSensing"),
-            ("VIS-IR", "categories", "ComputerVision/VIS_IR"),
+        for title, categories in (
+            ("medical", "Medical/"),
+            ("remote sensing", "RemoteSensing/"),
+            ("VIS-IR", "ComputerVision/VIS_IR"),
+            ("mean of the categories", ""),
         )
     },
 }
@@ -116,22 +142,41 @@ def fetch(folder: Path, names: Iterable[str]) -> dict[str, Path]:
 
 
 def score(folder: Path, model: Path, benchmarks: dict[str, Path], **options: object) -> None:
-    """Score a model on benchmarks by ``strict-v1``, as far as their results are not in the folder."""
+    """Score a model on benchmarks by ``PROTOCOL``, as far as their results are not in the folder."""
     for name, root in benchmarks.items():
         result = folder / f"{name}.json"
         if not result.is_file():
-            every = {"model": model, "benchmark": name, "root": root, "protocol": "strict-v1", "out": result, **options}
+            every = {"model": model, "benchmark": name, "root": root, "protocol": PROTOCOL, "out": result, **options}
             call(folder, "minima_core.cli", "evaluate", *(f"--{key}={value}" for key, value in every.items()))
 
 
-def table(head: str, rows: dict[str, list[Path]], columns: Columns) -> str:
-    """Return a Markdown table: the mean over a row's folders of scores, and the lowest and highest."""
+def table(head: str, rows: dict[str, list[Path]], benchmarks: Collection[str]) -> str:
+    """Return a Markdown table of AUC, each the mean over a row's folders, which are seeds.
+
+    In parentheses are the middle 95 % of that mean over draws of pairs, and the lowest and highest of the seeds.
+    """
+    columns = {title: column for title, column in COLUMNS.items() if column.benchmark in benchmarks}
     lines = [f"| {head} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for name, folders in rows.items():
-        cells = []
-        for benchmark, read in columns.values():
-            found = [read(json.loads((folder / f"{benchmark}.json").read_text())) for folder in folders]
-            spread = f" ({min(found):.1f}–{max(found):.1f})" if len(found) > 1 else ""
-            cells.append(f"{mean(found):.1f}{spread}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += [
+        f"| {name} | {' | '.join(_cell(column, folders) for column in columns.values())} |"
+        for name, folders in rows.items()
+    ]
     return "\n".join(lines)
+
+
+def _cell(column: Column, folders: list[Path]) -> str:
+    """Return the figures of a column over some seeds."""
+    of_seeds = [column.errors(folder) for folder in folders]
+
+    def one(errors: Mapping[str, np.ndarray]) -> Metrics:
+        return aggregate(errors, errors, column.thresholds, "", "macro")
+
+    def all_seeds(errors: Mapping[str, np.ndarray]) -> Metrics:  # of each category: pairs by seeds
+        return macro(one({name: own[:, k] for name, own in errors.items()}) for k in range(len(folders)))
+
+    together = {name: np.stack([errors[name] for errors in of_seeds], -1) for name in of_seeds[0]}
+    at = f"auc@{AT:g}"
+    low, high = intervals(together, all_seeds, name=column.benchmark)[at]
+    seeds = [one(errors)[at] for errors in of_seeds]
+    spread = f"; {min(seeds):.1f}–{max(seeds):.1f}" if len(seeds) > 1 else ""
+    return f"{' / '.join(f'{value:.1f}' for value in all_seeds(together).values())} ({low:.1f}–{high:.1f}{spread})"
