@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from minima_core.io.atomic import scratch_folder
 from minima_core.licences import Licence, named
 from minima_core.manifest import Certificate, ModalityManifest, ModelCard, RawDataset, SceneManifest, file_sha256
 from minima_core.models import read_model, save_model
-from minima_core.tracking import NullTracker
 from minima_core.training.distributed import joined, start_on_every_gpu
 from minima_core.training.loop import TrainingParams, summary
 from minima_core.training.run import certified, save_curves, train, training_code
@@ -67,7 +65,7 @@ def main(args: FinetuneArgs) -> TrainingReport:
     recorded = stage_run(
         f"finetune@{args.matcher}", params=record, inputs=inputs, parent_card=parent.digest(), tags=tags
     )
-    with joined(how.torch_device) as group, recorded if group.leads else nullcontext(NullTracker()) as tracker:
+    with joined(how.torch_device, recorded) as (group, tracker):
         fitted = train(
             matcher.to(how.torch_device),
             params,
@@ -81,8 +79,7 @@ def main(args: FinetuneArgs) -> TrainingReport:
             scratch=scratch,
             tracker=tracker,
         )
-        if not group.leads:
-            raise SystemExit(0)  # the leader writes
+        group.leave_to_leader()
         card = save_model(args.out, matcher, _card(args, parent, drawn, params, seed, fitted))
         save_curves(args.out, fitted)
         remove_when_done(scratch)  # a forced rerun is to train again

@@ -9,7 +9,7 @@ from typing import Annotated
 from minima_core.config import read_section, read_seed
 from minima_core.io.atomic import scratch_folder
 from minima_core.training.average import blend
-from minima_core.training.distributed import in_one_process
+from minima_core.training.distributed import joined, start_on_every_gpu
 from minima_core.training.joint import JointTraining, fit_joint
 from tasks.albums import DataSets, read_lightglue, save_trained, trained_card, training_key
 from tasks.reports import TrainingReport
@@ -33,7 +33,6 @@ def main(args: FinetuneJointArgs) -> TrainingReport:
     from tasks.tracking import stage_run
 
     began = time.monotonic()
-    in_one_process("finetune_joint")
     params, seed = read_section("joint_training", JointTraining), read_seed()
     data = DataSets(args.data)
     matcher, parent = read_lightglue(args.parent)
@@ -42,9 +41,12 @@ def main(args: FinetuneJointArgs) -> TrainingReport:
     record = {"seed": seed, "matcher": {parent.matcher: parent.params}, "joint": settings}
     inputs = {"parent": args.parent, "teacher": args.teacher or args.parent} | data.indices()
     scratch = scratch_folder("finetune_joint", training_key([parent, taught_by], data, params, seed))
-    with stage_run("finetune_joint", params=record, inputs=inputs, parent_card=parent.digest()) as tracker:
+    device = execution().torch_device
+    start_on_every_gpu("tasks.finetune_joint", device)
+    recorded = stage_run("finetune_joint", params=record, inputs=inputs, parent_card=parent.digest())
+    with joined(device, recorded) as (group, tracker):
         fitted = fit_joint(
-            matcher.to(execution().torch_device),
+            matcher.to(device),
             data.album("train"),
             data.album("val"),
             params,
@@ -53,6 +55,7 @@ def main(args: FinetuneJointArgs) -> TrainingReport:
             scratch=scratch,
             teacher=teacher,
         )
+        group.leave_to_leader()
         blend(matcher, teacher.state_dict(), params.learned_share)
         taught = {} if taught_by == parent else {"teacher": taught_by.digest()}
         card = trained_card([parent, taught_by], data, taught | settings, seed, fitted)

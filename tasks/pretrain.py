@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -19,7 +18,7 @@ from minima_core.manifest import Certificate, ModelCard, RawDataset, SceneManife
 from minima_core.matchers.base import Matcher, Provenance
 from minima_core.models import create, save_model
 from minima_core.random import derive
-from minima_core.tracking import NullTracker, Tracker
+from minima_core.tracking import Tracker
 from minima_core.training.distributed import joined, start_on_every_gpu
 from minima_core.training.loop import TrainingParams, summary
 from minima_core.training.run import certified, save_curves, train, training_code
@@ -65,13 +64,12 @@ def main(args: PretrainArgs) -> TrainingReport:
     device = execution().torch_device
     if params.mode == "train":
         start_on_every_gpu("tasks.pretrain", device)
-    with joined(device) as group, recorded if group.leads else nullcontext(NullTracker()) as tracker:
+    with joined(device, recorded) as (group, tracker):
         matcher, origin = _start(args.matcher, settings, params, seed)
         fitted, card, scratch = None, _adopted(args.matcher, matcher, origin), None
         if params.mode == "train":
             fitted, card, scratch = _trained(args, matcher, card, params, seed, tracker)
-        if not group.leads:
-            raise SystemExit(0)  # the leader writes
+        group.leave_to_leader()
         card = save_model(args.out, matcher, card)
         if fitted is not None and scratch is not None:
             save_curves(args.out, fitted)

@@ -11,7 +11,7 @@ from minima_core.io.atomic import scratch_folder
 from minima_core.matchers.lightglue import LightGlue
 from minima_core.models import create
 from minima_core.random import derive
-from minima_core.training.distributed import in_one_process
+from minima_core.training.distributed import joined, start_on_every_gpu
 from minima_core.training.refinement import RefinerTraining, fit_refiner
 from tasks.albums import DataSets, read_lightglue, save_trained, trained_card, training_key
 from tasks.reports import TrainingReport
@@ -42,7 +42,6 @@ def main(args: TrainRefinerArgs) -> TrainingReport:
     from tasks.tracking import stage_run
 
     began = time.monotonic()
-    in_one_process("train_refiner")
     params, seed = read_section("refiner_training", RefinerTraining), read_seed()
     data = DataSets(args.data)
     unmoved, parent = read_lightglue(args.parent)
@@ -50,10 +49,13 @@ def main(args: TrainRefinerArgs) -> TrainingReport:
     record = {"seed": seed, "matcher": {parent.matcher: parent.params}, "refiner": settings}
     scratch = scratch_folder("train_refiner", training_key([parent], data, params, seed))
     inputs = {"parent": args.parent} | data.indices()
-    with stage_run("train_refiner", params=record, inputs=inputs, parent_card=parent.digest()) as tracker:
+    device = execution().torch_device
+    start_on_every_gpu("tasks.train_refiner", device)
+    recorded = stage_run("train_refiner", params=record, inputs=inputs, parent_card=parent.digest())
+    with joined(device, recorded) as (group, tracker):
         matcher = with_refiner(unmoved, seed)
         fitted = fit_refiner(
-            matcher.to(execution().torch_device),
+            matcher.to(device),
             data.album("train"),
             data.album("val"),
             params,
@@ -61,6 +63,7 @@ def main(args: TrainRefinerArgs) -> TrainingReport:
             tracker=tracker,
             scratch=scratch,
         )
+        group.leave_to_leader()
         card = trained_card([parent], data, settings, seed, fitted)
         card = card.model_copy(update={"params": matcher.params.model_dump(mode="json")})
         card = save_trained(args.out, matcher, card, fitted, scratch=scratch, tracker=tracker)

@@ -11,15 +11,17 @@ BLUR = (0.3, 1.6)  # deviation in pixels
 NOISE = (0.0, 0.06)  # deviation, of a range of 1
 
 
-def redraw_tones(images: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+def redraw_tones(images: torch.Tensor, numbers: np.ndarray, count: int, random: np.random.Generator) -> torch.Tensor:
     """Return (N, 3, H, W) images in [0, 1] as gray ones: a random mix of channels, curve, blur and noise for each.
 
-    The curve need not rise: it may turn tones round or fold two into one, as a thermal camera or a scanner does.
+    The curve need not rise: it may turn tones round or fold two into one, as a thermal camera or a scanner does. The
+    images are those of some (N,) ``numbers`` out of ``count``; what is drawn for one does not depend on which others
+    are here.
     """
-    n, device = len(images), images.device
+    device = images.device
 
     def drawn(low: float, high: float, *shape: int) -> torch.Tensor:
-        return torch.from_numpy(random.uniform(low, high, (n, *shape)).astype(np.float32)).to(device)
+        return torch.from_numpy(random.uniform(low, high, (count, *shape))[numbers].astype(np.float32)).to(device)
 
     mix = drawn(0.05, 1, 3)
     gray = torch.einsum("nchw,nc->nhw", images, mix / mix.sum(1, keepdim=True))
@@ -29,7 +31,8 @@ def redraw_tones(images: torch.Tensor, random: np.random.Generator) -> torch.Ten
     a, b = (curve.gather(1, (left + k).flatten(1)).view_as(gray) for k in (0, 1))
     toned = _blur(a + (b - a) * (place - left), drawn(*BLUR))
     rough = torch.Generator().manual_seed(int(random.integers(2**62)))
-    noise = torch.randn(toned.shape, generator=rough).to(device) * drawn(*NOISE, 1, 1)
+    noise = torch.randn(count, *toned.shape[1:], generator=rough)[torch.from_numpy(numbers)]
+    noise = noise.to(device) * drawn(*NOISE, 1, 1)
     return (toned + noise).clamp(0, 1)[:, None].expand(-1, 3, -1, -1)
 
 

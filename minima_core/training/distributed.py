@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
-from minima_core.errors import TrainingError
+from minima_core.tracking import NullTracker, Tracker
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Group:
     """The processes of a training; one alone is a group too.
 
-    Every method but ``share`` has to be called by all of them, in the same order.
+    Every method but ``share`` and ``leave_to_leader`` has to be called by all of them, in the same order.
     """
 
     rank: int = 0
@@ -67,6 +67,11 @@ class Group:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
+    def leave_to_leader(self) -> None:
+        """End every other process: what follows is to be done once."""
+        if not self.leads:
+            raise SystemExit(0)
+
     def wait(self) -> None:
         """Go on when all processes are here."""
         if self.size > 1:
@@ -87,18 +92,6 @@ def group() -> Group:
     return Group(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Group()
 
 
-def in_one_process(stage: str) -> None:
-    """Refuse torchrun for a training that is of one process.
-
-    Raises:
-        TrainingError: under torchrun; names the remedy.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise TrainingError(
-            f"{stage} trains in one process; start it with `python -m tasks.{stage}`, not with torchrun"
-        )
-
-
 def start_on_every_gpu(module: str, device: str) -> None:
     """Go on as ``torchrun -m module`` with the same arguments, where the device is "cuda" and several are visible.
 
@@ -111,15 +104,21 @@ def start_on_every_gpu(module: str, device: str) -> None:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Group]:
-    """Join the processes that torchrun has started, if it has; on GPUs, each takes the one of its local rank."""
+def joined(device: str, recorded: AbstractContextManager[Tracker]) -> Iterator[tuple[Group, Tracker]]:
+    """Join the processes that torchrun has started, if it has; on GPUs, each takes the one of its local rank.
+
+    Yields them and the tracker that ``recorded`` opens, which the leader alone does: the others get one that drops all.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Group()
+        with recorded as tracker:
+            yield Group(), tracker
         return
     if device.startswith("cuda"):
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
-        yield group()
+        found = group()
+        with recorded if found.leads else nullcontext(NullTracker()) as tracker:
+            yield found, tracker
     finally:
         dist.destroy_process_group()

@@ -1,6 +1,6 @@
 """The training loop of every matcher, pre-training and fine-tuning alike.
 
-``joint`` has its own, over the same steps: an extractor and its LightGlue at once, in one process.
+``view_loop`` is another, over the same steps, for what learns from views that are drawn anew.
 
 What is guaranteed: with the same data, parameters, seed, machine and torch, a run that was killed and resumed any
 number of times ends with the same bits as an undisturbed one. The number of threads is part of the parameters because
@@ -27,13 +27,14 @@ from minima_core.data.sampling import Item, PairSampling, batches
 from minima_core.matchers.base import Losses, Matcher, Precision, TrainingData, computing_in
 from minima_core.progress import track
 from minima_core.tracking import Tracker
-from minima_core.training import checkpoint
 from minima_core.training.average import Average, blend
 from minima_core.training.checkpoint import Progress
 from minima_core.training.distributed import Group, group
 from minima_core.training.optim import Optimiser, Schedule, optimiser_for
 from minima_core.training.steps import (
     Fitted,
+    Run,
+    add,
     deterministic,
     keep_best,
     load_best,
@@ -68,37 +69,10 @@ class TrainingParams(Section):
 
 
 @dataclass
-class _Run:
+class _Run(Run[Matcher]):
     """What the parts of a training share."""
 
-    matcher: Matcher
-    optimiser: torch.optim.Optimizer
-    average: Average
-    progress: Progress
     params: TrainingParams
-    group: Group
-    tracker: Tracker
-    scratch: Path
-
-    @property
-    def device(self) -> torch.device:
-        """Where the matcher's weights are."""
-        return next(self.matcher.parameters()).device
-
-    def log(self, values: Mapping[str, float]) -> None:
-        self.progress.log(values, self.progress.step)
-        if self.group.leads:
-            self.tracker.metrics(values, self.progress.step)
-
-    def follow_leader(self) -> None:
-        """Take over the statistics of the process that writes them down; a resumed run goes on from those."""
-        self.group.follow([*self.matcher.buffers(), *self.average.buffers()])
-
-    def save(self) -> None:
-        self.follow_leader()
-        if self.group.leads:
-            checkpoint.save(self.scratch, self.progress, self.average.state(), self.optimiser)
-        self.group.wait()
 
 
 def fit(
@@ -137,7 +111,7 @@ def fit(
         progress = found or Progress(scale=FIRST_SCALE if params.precision == "float16" else 1.0)
         if params.compile:
             matcher.compile()
-        run = _Run(matcher, optimiser, average, progress, params, group(), tracker, scratch)
+        run = _Run(matcher, optimiser, average, progress, group(), tracker, scratch, params)
         run.group.wait()  # until all have looked for a checkpoint
         if found is None:
             _validate(run, validation)
@@ -177,17 +151,17 @@ def _step(run: _Run, parts: list[tuple[float, Any]]) -> None:
     """Do one step, or count it as skipped where its loss or gradient is not finite."""
     params, progress = run.params, run.progress
     lr = set_lr(run.optimiser, params.schedule.factor(progress.step, params.steps))
-    run.matcher.train()
-    put_back = remember_statistics(run.matcher)
+    run.network.train()
+    put_back = remember_statistics(run.network)
     run.optimiser.zero_grad(set_to_none=True)
     sums: dict[str, float] = {}
     for share, batch in parts:
         with computing_in(params.precision, run.device):
-            losses = run.matcher.loss(batch)
+            losses = run.network.loss(batch)
         torch.autograd.backward(losses.total * (share * progress.scale))
-        _add(sums, "train/", losses, share)
+        add(sums, "train/", _values(losses), share)
     sums = run.group.total(sums)
-    parameters = run.matcher.trainable()
+    parameters = run.network.trainable()
     run.group.add_gradients(parameters)
     if progress.scale != 1:
         for parameter in parameters:
@@ -210,9 +184,8 @@ def _step(run: _Run, parts: list[tuple[float, Any]]) -> None:
         run.log({"train/loss": sums["train/loss"], "train/lr": lr, "train/norm": norm, **sums})
 
 
-def _add(sums: dict[str, float], prefix: str, losses: Losses, weight: float) -> None:
-    for name, value in {"loss": float(losses.total.detach()), **losses.parts}.items():
-        sums[prefix + name] = sums.get(prefix + name, 0.0) + value * weight
+def _values(losses: Losses) -> dict[str, float]:
+    return {"loss": float(losses.total.detach()), **losses.parts}
 
 
 def _validate(run: _Run, validation: tuple[TrainingData, list[Item]]) -> None:
@@ -221,21 +194,21 @@ def _validate(run: _Run, validation: tuple[TrainingData, list[Item]]) -> None:
     with run.average.in_place():
         values = _evaluate(run, *validation)
         remedy = "look at the val pairs, or lower optimiser.lr"
-        keep_best(run.scratch, run.matcher, values["val/loss"], run.progress, remedy=remedy, leads=run.group.leads)
+        keep_best(run.scratch, run.network, values["val/loss"], run.progress, remedy=remedy, leads=run.group.leads)
     run.log(values)
 
 
 @torch.no_grad()
 def _evaluate(run: _Run, data: TrainingData, items: list[Item]) -> dict[str, float]:
     """Return the mean losses over fixed samples, as ``val/<name>``."""
-    run.matcher.eval()
+    run.network.eval()
     sums: dict[str, float] = {}
     mine, size = run.group.share(items), run.params.micro_batch
     for start in range(0, len(mine), size):
         some = mine[start : start + size]
         with computing_in(run.params.precision, run.device):
-            losses = run.matcher.loss(data.collate([data.sample(item) for item in some]))
-        _add(sums, "val/", losses, len(some))
+            losses = run.network.loss(data.collate([data.sample(item) for item in some]))
+        add(sums, "val/", _values(losses), len(some))
     return {name: value / len(items) for name, value in run.group.total(sums).items()}
 
 

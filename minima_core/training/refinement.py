@@ -94,7 +94,7 @@ class Refinement(Learner):
         for k, view in enumerate(batch.views):
             side, b = divmod(k, pairs)
             kpts = self.matcher.extractor.extract(view, batch.keypoints).kpts.clone()  # out of inference mode
-            there, seen = batch.of_pair(b).warp(kpts[None], side)
+            there, seen = batch.of_pairs(b, 1).warp(kpts[None], side)
             deviation = torch.empty(len(kpts), 1).uniform_(low, high, generator=random)
             slip = (deviation * torch.randn(kpts.shape, generator=random)).to(kpts)
             chosen = torch.rand(len(kpts), generator=random).to(kpts) * (seen[0] & (slip.norm(dim=-1) < FARTHEST))

@@ -9,14 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import nn
 
 from minima_core.errors import TrainingError
+from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
+from minima_core.training.average import Average
 from minima_core.training.checkpoint import Progress
+from minima_core.training.distributed import Group
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +51,60 @@ class Fitted:
         if progress.best is not None:
             final["best/step"] = progress.best[1]
         return cls(progress.step, progress.skipped, progress.curves, final)
+
+
+N = TypeVar("N", bound=nn.Module)
+
+
+@dataclass
+class Run(Generic[N]):
+    """A training at work, in one process or several.
+
+    Attributes:
+        network: whose weights are trained, validated and kept.
+        optimiser: of them.
+        average: of them; what is validated and kept where there is one.
+        progress: so far.
+        group: the processes.
+        tracker: gets the curves.
+        scratch: folder of the checkpoints.
+    """
+
+    network: N
+    optimiser: torch.optim.Optimizer
+    average: Average
+    progress: Progress
+    group: Group
+    tracker: Tracker
+    scratch: Path
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Add values of this step to the curves."""
+        self.progress.log(values, self.progress.step)
+        if self.group.leads:
+            self.tracker.metrics(values, self.progress.step)
+
+    def follow_leader(self) -> None:
+        """Take over the statistics of the process that writes them down; a resumed run goes on from those."""
+        self.group.follow([*self.network.buffers(), *self.average.buffers()])
+
+    def save(self) -> None:
+        """Write a checkpoint, and go on when it is there."""
+        self.follow_leader()
+        if self.group.leads:
+            checkpoint.save(self.scratch, self.progress, self.average.state(), self.optimiser)
+        self.group.wait()
+
+
+def add(sums: dict[str, float], prefix: str, values: Mapping[str, float], weight: float) -> None:
+    """Add values, each times ``weight``, to the sums of their names after ``prefix``."""
+    for name, value in values.items():
+        sums[prefix + name] = sums.get(prefix + name, 0.0) + value * weight
 
 
 def one_ahead(make: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:

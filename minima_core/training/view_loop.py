@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,12 +18,14 @@ from torch import nn
 from minima_core.progress import track
 from minima_core.random import rng
 from minima_core.tracking import Tracker
-from minima_core.training import checkpoint
+from minima_core.training.average import Average
 from minima_core.training.checkpoint import Progress
+from minima_core.training.distributed import group
 from minima_core.training.optim import Falling
 from minima_core.training.steps import (
     Fitted,
-    descend,
+    Run,
+    add,
     deterministic,
     keep_best,
     load_best,
@@ -28,6 +33,7 @@ from minima_core.training.steps import (
     remember_statistics,
     resume,
     set_lr,
+    update,
 )
 from minima_core.training.views import Album, Batch, Views, draw
 
@@ -38,6 +44,8 @@ class ViewTraining(Views, Falling):
     """Settings of a training on drawn views."""
 
     steps: Annotated[int, Field(ge=0)]
+    micro_batch: Annotated[int, Field(gt=0)]  # of a step's pairs, how many a process computes on at a time
+    ema: Annotated[float, Field(ge=0, lt=1)]  # decay of the average of weights that is validated and kept; 0: none
     clip: Annotated[float, Field(gt=0)]  # norm of the gradient
     validation_pairs: Annotated[int, Field(gt=0)]
     validate_every: Annotated[int, Field(gt=0)]  # steps
@@ -71,6 +79,17 @@ class Learner(nn.Module, ABC):
         """Return the loss of a batch and its parts."""
 
 
+@dataclass
+class _Run(Run[nn.Module]):
+    """What the parts of a training share."""
+
+    learner: Learner
+    album: Album
+    held_out: Album
+    params: ViewTraining
+    seed: int
+
+
 def fit_views(
     learner: Learner,
     album: Album,
@@ -82,6 +101,10 @@ def fit_views(
     scratch: Path,
 ) -> Fitted:
     """Train ``learner.kept`` in place and leave in it the weights with the lowest validation loss.
+
+    Processes that torchrun has started share the pairs of a step; one of them writes. How many they are, and how many
+    pairs each computes on at a time, changes neither the pairs nor how much each counts, but which points of their
+    views are drawn and over what batch norms take their statistics.
 
     Args:
         learner: on its device, with the weights to start from.
@@ -95,76 +118,104 @@ def fit_views(
     Raises:
         TrainingError: if too many steps are not finite, or a validation loss is not.
     """
-    device = next(learner.parameters()).device
     with deterministic(params.threads):
         optimiser = torch.optim.Adam(learner.groups())
-        progress = resume(scratch, optimiser, learner.kept.load_state_dict) or Progress()
-        if not progress.step:
-            _validate(learner, held_out, params, seed, progress, tracker, scratch)
-        drawn = partial(draw, album, params, seed, device=device)
-        batches = one_ahead(drawn, range(progress.step, params.steps))
-        for batch in track(batches, "training", total=params.steps, done=progress.step):
-            _step(learner, optimiser, batch, params, seed, progress, tracker)
+        average = Average(learner.kept, params.ema)
+        found = resume(scratch, optimiser, average.load)
+        progress = found or Progress()
+        shared = (learner.kept, optimiser, average, progress, group(), tracker, scratch)
+        run = _Run(*shared, learner, album, held_out, params, seed)
+        run.group.wait()  # until all have looked for a checkpoint
+        if found is None:
+            _validate(run)
+            run.save()
+        batches = one_ahead(partial(_own_parts, run), range(progress.step, params.steps))
+        for parts in track(batches, "training", total=params.steps, done=progress.step):
+            _step(run, parts)
             if progress.step % params.validate_every == 0 or progress.step == params.steps:
-                _validate(learner, held_out, params, seed, progress, tracker, scratch)
+                _validate(run)
             if progress.step % params.checkpoint_every == 0 or progress.step == params.steps:
-                checkpoint.save(scratch, progress, learner.kept.state_dict(), optimiser)
+                run.save()
     load_best(scratch, learner.kept)
     return Fitted.of(progress)
 
 
-def _generator(seed: int, step: int | str) -> torch.Generator:
-    return torch.Generator().manual_seed(int(rng(seed, "points", step).integers(2**62)))
+@dataclass(frozen=True)
+class _Part:
+    """Some pairs of a step: what share of them all they are, and what draws their points."""
+
+    batch: Batch
+    share: float
+    random: torch.Generator
 
 
-def _step(
-    learner: Learner,
-    optimiser: torch.optim.Optimizer,
-    batch: Batch,
-    params: ViewTraining,
-    seed: int,
-    progress: Progress,
-    tracker: Tracker,
-) -> None:
+def _own_parts(run: _Run, step: int) -> list[_Part]:
+    """Return this process's pairs of a step."""
+    numbers = run.group.share(range(run.params.batch))
+    if not numbers:
+        return []
+    return _parts(run, draw(run.album, run.params, run.seed, step, device=run.device, pairs=numbers), step, numbers)
+
+
+def _parts(run: _Run, batch: Batch, step: int | str, numbers: Sequence[int]) -> list[_Part]:
+    """Return a batch in parts that fit into memory, given the numbers that its pairs have in their step."""
+    size, parts = run.params.micro_batch, []
+    for first in range(0, len(numbers), size):
+        some = numbers[first : first + size]
+        key = ("points", step, some[0]) if some[0] else ("points", step)
+        random = torch.Generator().manual_seed(int(rng(run.seed, *key).integers(2**62)))
+        parts.append(_Part(batch.of_pairs(first, len(some)), len(some) / run.params.batch, random))
+    return parts
+
+
+def _step(run: _Run, parts: list[_Part]) -> None:
     """Do one step, or count it as skipped where its loss or gradient is not finite."""
-    set_lr(optimiser, params.factor(progress.step, params.steps))
-    optimiser.zero_grad(set_to_none=True)
+    learner, params, progress = run.learner, run.params, run.progress
+    set_lr(run.optimiser, params.factor(progress.step, params.steps))
+    run.optimiser.zero_grad(set_to_none=True)
     learner.train()
     put_back = remember_statistics(learner)
-    total, parts = learner.loss(batch, _generator(seed, progress.step))
-    learning = [weight for group in optimiser.param_groups for weight in group["params"]]
-    norm = descend(
-        optimiser, total, learning, progress, clip=params.clip, max_skipped=params.max_skipped, remedy=REMEDY
+    sums: dict[str, float] = {}
+    for part in parts:
+        total, values = learner.loss(part.batch, part.random)
+        torch.autograd.backward(total * part.share)
+        add(sums, "train/", {"loss": float(total.detach()), **values}, part.share)
+    sums = run.group.total(sums)
+    learning = [weight for some in run.optimiser.param_groups for weight in some["params"]]
+    run.group.add_gradients(learning)
+    norm = update(
+        run.optimiser,
+        learning,
+        progress,
+        finite=math.isfinite(sums["train/loss"]),
+        clip=params.clip,
+        max_skipped=params.max_skipped,
+        remedy=REMEDY,
     )
     if norm is None:
         put_back()
-    elif progress.step % params.log_every == 0:
-        values = {"train/loss": float(total.detach()), "train/norm": norm}
-        values |= {f"train/{name}": value for name, value in parts.items()}
-        progress.log(values, progress.step)
-        tracker.metrics(values, progress.step)
+        return
+    run.average.update()
+    if progress.step % params.log_every == 0:
+        run.log({"train/loss": sums["train/loss"], "train/norm": norm, **sums})
 
 
 @torch.no_grad()
-def _validate(
-    learner: Learner,
-    held_out: Album,
-    params: ViewTraining,
-    seed: int,
-    progress: Progress,
-    tracker: Tracker,
-    scratch: Path,
-) -> None:
+def _validate(run: _Run) -> None:
     """Log the losses over fixed pairs of held-out pictures; the weights with the lowest judged one are kept."""
-    device = next(learner.parameters()).device
+    learner, params = run.learner, run.params
+    run.follow_leader()
     learner.eval()
     sums: dict[str, float] = {}
-    rounds = -(-params.validation_pairs // params.batch)
-    for n in range(rounds):
-        batch = draw(held_out, params, seed, f"validation {n}", device=device)
-        total, parts = learner.loss(batch, _generator(seed, f"validation {n}"))
-        for name, value in {"loss": float(total), **parts}.items():
-            sums[f"val/{name}"] = sums.get(f"val/{name}", 0.0) + value / rounds
-    keep_best(scratch, learner.kept, sums[f"val/{learner.JUDGED}"], progress, remedy=REMEDY, leads=True)
-    progress.log(sums, progress.step)
-    tracker.metrics(sums, progress.step)
+    rounds = range(-(-params.validation_pairs // params.batch))
+    with run.average.in_place():
+        for n in run.group.share(rounds):
+            name = f"validation {n}"
+            batch = draw(run.held_out, params, run.seed, name, device=run.device)
+            for part in _parts(run, batch, name, range(params.batch)):
+                total, values = learner.loss(part.batch, part.random)
+                add(sums, "val/", {"loss": float(total), **values}, part.share / len(rounds))
+        sums = run.group.total(sums)
+        judged = sums[f"val/{learner.JUDGED}"]
+        keep_best(run.scratch, run.network, judged, run.progress, remedy=REMEDY, leads=run.group.leads)
+    run.log(sums)

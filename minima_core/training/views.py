@@ -165,11 +165,14 @@ class Batch:
     T_0to1: torch.Tensor
     keypoints: int
 
-    def of_pair(self, b: int) -> Batch:
-        """Return the batch of one pair alone."""
-        sides = slice(b, None, len(self.T_0to1))
+    def of_pairs(self, first: int, count: int) -> Batch:
+        """Return the batch of these pairs alone."""
+        if count == len(self.T_0to1):
+            return self
+        some = torch.arange(first, first + count, device=self.views.device)
+        sides = torch.cat([some, some + len(self.T_0to1)])
         of_views = {name: getattr(self, name)[sides] for name in ("views", "twins", "inside", "H_view", "depth", "K")}
-        return replace(self, **of_views, T_0to1=self.T_0to1[b : b + 1])
+        return replace(self, **of_views, T_0to1=self.T_0to1[some])
 
     def warp(self, points: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return where pixels of one side's views lie in the other's, and which the other sees.
@@ -195,8 +198,19 @@ class Batch:
         return places, facing & _inside(near, self.inside[other])
 
 
-def draw(album: Album, params: Views, seed: int, step: int | str, *, device: torch.device) -> Batch:
-    """Return the pairs of a step, a function of the album, the settings, ``seed`` and ``step`` alone."""
+def draw(
+    album: Album,
+    params: Views,
+    seed: int,
+    step: int | str,
+    *,
+    device: torch.device,
+    pairs: Sequence[int] | None = None,
+) -> Batch:
+    """Return the pairs of a step, a function of the album, the settings, ``seed`` and ``step`` alone.
+
+    All of them, or those of some numbers; what a pair is does not depend on which others are asked for.
+    """
     random = rng(seed, "joint", step)
     shown = [[int(n)] * 2 for n in random.integers(len(album), size=params.batch)]
     stereo = _draw_stereo(album, params, rng(seed, "parallax", step))
@@ -209,8 +223,8 @@ def draw(album: Album, params: Views, seed: int, step: int | str, *, device: tor
         kind = random.random()
         if kind < params.rgb_share:
             continue
-        both = kind < params.rgb_share + params.any_share
-        for side in (0, 1) if both else (int(random.integers(2)),):
+        in_both = kind < params.rgb_share + params.any_share
+        for side in (0, 1) if in_both else (int(random.integers(2)),):
             others = [name for name, has in album.there.items() if has[shown[b][side]]]
             name = others[int(random.integers(len(others)))]
             modalities[b][side] = name
@@ -223,21 +237,23 @@ def draw(album: Album, params: Views, seed: int, step: int | str, *, device: tor
     for b, pair in enumerate(stereo):
         if pair is not None:  # two cameras differ enough
             placed[:, b] = scaling((width / params.view[0], height / params.view[1])).numpy()  # all of it is shown
-    H_view = torch.from_numpy(placed.reshape(-1, 3, 3)).to(device)
+    mine = np.arange(params.batch) if pairs is None else np.array(pairs)
+    both = np.concatenate([mine, mine + params.batch])  # numbers of their views, sides 0 first
+    H_view = torch.from_numpy(placed.reshape(-1, 3, 3)[both]).to(device)
     there = warp_homography(H_view, _pixels(params.view, H_view))
     size = torch.tensor([width, height], device=device)
     inside = ((there >= 0) & (there <= size - 1)).all(-1).reshape(-1, 1, *params.view[::-1])
     grid = (2 * (there + 0.5) / size - 1).float().reshape(-1, *params.view[::-1], 2)
-    numbers = [pair[side] for side in (0, 1) for pair in shown]
-    names = [pair[side] for side in (0, 1) for pair in modalities]
+    numbers = [shown[b][side] for side in (0, 1) for b in mine]
+    names = [modalities[b][side] for side in (0, 1) for b in mine]
     pictures = album.pictures([*((n, RGB) for n in numbers), *zip(numbers, names, strict=True)]).to(device)
     twins, views = (
         F.grid_sample(some.float() / 255, grid, mode="bilinear", align_corners=False) for some in pictures.chunk(2)
     )
-    toned = torch.from_numpy(redrawn.reshape(-1)).to(device)
-    views = torch.where(toned[:, None, None, None], redraw_tones(views, random), views)
+    toned = torch.from_numpy(redrawn.reshape(-1)[both]).to(device)
+    views = torch.where(toned[:, None, None, None], redraw_tones(views, both, 2 * params.batch, random), views)
     keypoints = int(random.integers(params.keypoints[0], params.keypoints[1] + 1))
-    return Batch(views, twins, inside, H_view, *_cameras(album, stereo, grid), keypoints)
+    return Batch(views, twins, inside, H_view, *_cameras(album, [stereo[b] for b in mine], grid), keypoints)
 
 
 def _draw_stereo(album: Album, params: Views, random: np.random.Generator) -> list[Stereo | None]:

@@ -3,6 +3,8 @@
 JOINT = {
     "steps": 6,
     "batch": 2,
+    "micro_batch": 2,
+    "ema": 0.0,
     "view": (160, 128),
     "keypoints": (48, 64),
     "points": 48,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def run(
 
 def main(out: Path, batch: int) -> None:
     """Train on several processes; each writes its curves, the number of its samples and the weights it ends with."""
-    with joined("cpu") as group:
+    with joined("cpu", nullcontext(NullTracker())) as (group, _):
         data = Points()
         matcher, fitted = run(out / "scratch", data, batch=batch, micro_batch=2)
         result = {"curves": fitted.curves, "read": len(data.read), "weights": matcher.numbers()}

@@ -6,6 +6,8 @@ _SHARED = ("rgb_share", "any_share", "parallax_share", "tone_share", "clip", "wa
 _OFTEN = ("steps", "validation_pairs", "validate_every", "checkpoint_every", "log_every", "max_skipped")
 REFINER = {name: JOINT[name] for name in (*_SHARED, *_OFTEN)} | {
     "batch": 2,
+    "micro_batch": 2,
+    "ema": 0.0,
     "view": (160, 128),
     "keypoints": (96, 96),
     "lr": 3e-3,

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from plane_world import training_settings
@@ -20,7 +21,7 @@ from minima_core.training.steps import Fitted
 def main(world: Path, out: Path) -> None:
     """Write the digest of the trained weights and the curves to ``out/result.json``."""
     matcher, _ = read_model(world / "parent")
-    with joined("cpu") as group:
+    with joined("cpu", nullcontext(NullTracker())) as (group, _):
         fitted = _train(matcher, world, out)
     if group.leads:
         result = {"weights": state_digest(matcher.state_dict()), "curves": fitted.curves}

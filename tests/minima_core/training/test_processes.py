@@ -12,9 +12,10 @@ import torch
 import train_once
 from line_matcher import main, run
 from plane_world import PlaneWorld, save_parent
+from view_learner import main as learn
+from view_learner import run as run_views
 
-from minima_core.errors import TrainingError
-from minima_core.training.distributed import in_one_process, start_on_every_gpu
+from minima_core.training.distributed import start_on_every_gpu
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,6 +51,23 @@ def test_two_processes_are_one(tmp_path):
     assert [p.name for p in sorted((tmp_path / "scratch").glob("step-*"))] == ["step-00000028", "step-00000030"]
 
 
+def test_two_processes_share_the_pairs_of_drawn_views(tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    learn(alone)
+    one = json.loads((alone / "0.json").read_text())
+    run_on_two("view_learner", tmp_path)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert one["pairs"] == 30 and (first["pairs"], second["pairs"]) == (18, 12)  # of six steps of five
+    assert first["curves"] == second["curves"] and first["weights"] == second["weights"]
+    assert first["weights"] == pytest.approx(one["weights"], rel=1e-4)
+    for name in ("train/loss", "val/loss", "val/off"):
+        assert first["curves"][name] == [[step, pytest.approx(value, rel=1e-4)] for step, value in one["curves"][name]]
+    assert one["curves"]["val/loss"][-1][1] < one["curves"]["val/loss"][0][1]
+    _, again = run_views(tmp_path / "scratch", steps=8)  # one process goes on where two have been
+    assert [step for step, _ in again.curves["val/loss"]] == [0, 3, 6, 8]
+
+
 @pytest.mark.slow
 def test_two_processes_train_a_network_as_one_would(tmp_path):
     """LightGlue, whose features the leader alone computes; its pairs are padded otherwise, one by one."""
@@ -81,11 +99,3 @@ def test_a_stage_starts_itself_on_every_gpu_but_once(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     start_on_every_gpu("tasks.finetune", "cuda")
     assert len(started) == 1
-
-
-def test_a_training_of_one_process_refuses_torchrun(monkeypatch):
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    in_one_process("finetune_joint")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match=r"finetune_joint trains in one process; .*python -m tasks\.finetune_joint"):
-        in_one_process("finetune_joint")

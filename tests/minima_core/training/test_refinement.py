@@ -33,7 +33,7 @@ def test_points_lie_a_slip_away_from_where_the_warp_says(album):
     found = list(refinement._off(batch, torch.Generator().manual_seed(0)))
     assert {side for _, side, *_ in found} == {0, 1}
     for b, side, kpts, places, away in found:
-        there, seen = batch.of_pair(b).warp(kpts[None], side)
+        there, seen = batch.of_pairs(b, 1).warp(kpts[None], side)
         torch.testing.assert_close(places + away, there[0])
         assert seen.all() and (away.norm(dim=-1) < FARTHEST).all() and len(kpts) <= 20
     deviation = torch.cat([away for *_, away in found]).std()
@@ -46,7 +46,7 @@ def test_the_batch_of_a_pair_is_its_part_of_the_batch(album):
     for side in (0, 1):
         whole, seen = batch.warp(points, side)
         for b in range(len(points)):
-            own, own_seen = batch.of_pair(b).warp(points[b : b + 1], side)
+            own, own_seen = batch.of_pairs(b, 1).warp(points[b : b + 1], side)
             assert torch.equal(own[0], whole[b]) and torch.equal(own_seen[0], seen[b])
 
 
