@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import torch
 from in_memory import InMemory
+from joint_settings import JOINT
 from skimage import data
 from torch import nn
 
@@ -18,31 +19,14 @@ from minima_core.training.view_loop import Learner, ViewTraining, fit_views
 from minima_core.training.views import Album, draw
 from minima_core.types import RGB
 
-SETTINGS = {
-    "steps": 6,
+SETTINGS = {name: JOINT[name] for name in ViewTraining.model_fields} | {
     "batch": 5,
     "micro_batch": 5,
-    "ema": 0.0,
     "clip": 1e6,
-    "warmup": 0,
-    "decay_from": 0.5,
-    "decay_to": 0.5,
     "view": (64, 64),
     "keypoints": (8, 16),
-    "rgb_share": 0.2,
-    "any_share": 0.3,
     "parallax_share": 0.0,
-    "tone_share": 0.5,
-    "scale": (0.6, 1.0),
-    "rotation": 20,
-    "perspective": 0.1,
     "validation_pairs": 10,
-    "validate_every": 3,
-    "checkpoint_every": 3,
-    "log_every": 1,
-    "max_skipped": 0,
-    "precision": "float32",
-    "threads": 1,
 }
 
 
