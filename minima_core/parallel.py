@@ -147,8 +147,11 @@ class Cluster:
                 **where, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime
             )
         except Exception as error:  # a node that does not start in time is told by no narrower one
+            asks = self.address and os.environ.get("RAY_AUTH_MODE") != "token"  # Ray does not say that this is why
+            token = "; where it asks for a token, as those of `ray start` do, set RAY_AUTH_MODE=token" if asks else ""
             raise MinimaError(
-                f"no Ray cluster at {self.address or 'this machine'}: {str(error).splitlines()[0]}; see execution.yaml"
+                f"no Ray cluster at {self.address or 'this machine'}: {str(error).splitlines()[0]}{token}; "
+                "see execution.yaml"
             ) from None
 
 

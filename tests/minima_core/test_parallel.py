@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
 from minima_core.errors import DataError, MinimaError
 from minima_core.parallel import Cluster, map_jobs
+
+ROOT = Path(__file__).parents[2]
 
 
 def square(n):
@@ -57,6 +63,33 @@ def test_an_absent_ray_cluster_is_one_line():
     pytest.importorskip("ray", reason="Ray is an extra: pip install 'minima-pipeline[ray]'")
     with pytest.raises(MinimaError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         Cluster("127.0.0.1:1", workers=1).map_jobs(square, [1], gpus=0, what="jobs")
+
+
+def test_a_cluster_that_turns_away_may_want_a_token(monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def init(**_: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at 127.0.0.1:6399")  # whatever the reason is
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with pytest.raises(
+        MinimaError, match=r"at 127\.0\.0\.1:6399: Failed .*, set RAY_AUTH_MODE=token; see execution\.yaml$"
+    ):
+        Cluster("127.0.0.1:6399", workers=1).begin()
+
+
+@pytest.mark.slow
+def test_a_node_of_a_cluster_is_lost_and_no_result(tmp_path):
+    pytest.importorskip("ray", reason="Ray is an extra: pip install 'minima-pipeline[ray]'")
+    paths = [str(ROOT), str(ROOT / "tests" / "support")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, "-m", "two_nodes", str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    *_, line = done.stdout.splitlines()
+    assert line == f"{[n * n for n in range(12)]} 2 False"  # two nodes worked, one is gone
 
 
 def test_a_machine_too_busy_to_start_ray_is_one_line(monkeypatch):
