@@ -319,7 +319,7 @@ def _write_matches(path: Path, found: Matches, about: dict[str, str]) -> None:
     if path.suffix.lower() == ".json":
         from minima_core.io.atomic import write_json
 
-        write_json(path, {**about, **{name: values.tolist() for name, values in arrays.items()}})
+        write_json(path, {**about, **{name: values.tolist() for name, values in arrays.items()}}, rows=True)
         return
     from minima_core.io.hdf5 import new_hdf5
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -52,9 +53,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Write plain values as JSON with sorted keys, so that equal values give equal bytes."""
-    write_text(path, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, values: Any, *, rows: bool = False) -> None:
+    """Write plain values as JSON with sorted keys, so that equal values give equal bytes.
+
+    With ``rows`` a list of numbers, such as a point, stands in one line.
+    """
+    text = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    if rows:  # a text has no line breaks in JSON, so what is matched is a list
+        text = re.sub(r"\[\n([-+.\deE,\s]+)\n *\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    write_text(path, text + "\n")
 
 
 @contextmanager

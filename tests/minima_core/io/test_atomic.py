@@ -1,6 +1,7 @@
 """A writer leaves the whole file or nothing."""
 
 import errno
+import json
 import signal
 import subprocess
 import sys
@@ -57,6 +58,20 @@ def test_a_kill_while_a_folder_is_removed_leaves_nothing_of_it_under_its_name(tm
     assert not folder.exists()
     remove_folder(folder)  # as the run that continues does
     assert not list(tmp_path.iterdir())
+
+
+def test_a_point_stands_in_one_line(tmp_path):
+    values = {
+        "name": "[\n 1,\n 2\n]",
+        "points": [[0.5, -1e-07], [3, 4.25]],
+        "scores": [1.0, 0.5],
+        "none": [],
+        "texts": ["1", "2"],
+    }
+    write_json(tmp_path / "a.json", values, rows=True)
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == values
+    assert "  [0.5, -1e-07],\n  [3, 4.25]\n" in text and '"scores": [1.0, 0.5]' in text
 
 
 def test_equal_values_give_equal_bytes(tmp_path):
