@@ -7,20 +7,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
 import pytest
 import torch
 import train_once
+import yaml
 from line_matcher import main, run
-from plane_world import PlaneWorld, save_parent
+from plane_world import PlaneWorld, plain, save_data_set, save_parent
+from refiner_settings import REFINER
 from view_learner import main as learn
 from view_learner import run as run_views
 
+from minima_core.models import read_model
 from minima_core.training.distributed import start_on_every_gpu
 
 ROOT = Path(__file__).parents[3]
 
 
-def run_on_two(*command):
+def run_on_two(*command, folder=None):
     """Run a module of tests/support as both processes of a group; they have to end well."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -28,7 +32,10 @@ def run_on_two(*command):
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
     common = {"PYTHONPATH": path, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     command = [sys.executable, "-m", *map(str, command)]
-    ranks = [subprocess.Popen(command, env=os.environ | common | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+    ranks = [
+        subprocess.Popen(command, env=os.environ | common | {"RANK": rank, "LOCAL_RANK": rank}, cwd=folder)
+        for rank in "01"
+    ]
     assert [process.wait(100) for process in ranks] == [0, 0]
 
 
@@ -82,6 +89,22 @@ def test_two_processes_train_a_network_as_one_would(tmp_path):
     assert one.keys() == two.keys() and one["train/positive"][0][1] > 0
     for name in ("train/loss", "val/loss"):
         assert two[name] == [[step, pytest.approx(value, rel=1e-4)] for step, value in one[name]]
+
+
+@pytest.mark.slow
+def test_a_stage_on_albums_of_two_processes_writes_one_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIMA_DEVICE", "cpu")
+    save_data_set(tmp_path / "data" / "walls", ["Ada"])
+    save_parent(tmp_path / "parent")
+    settings = plain(REFINER) | {"view": [96, 96], "batch": 3, "micro_batch": 1}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"seed": 0, "refiner_training": settings}))
+    given = ("--parent", "parent", "--data", "data", "--out", "model", "--report", "r.json")
+    run_on_two("tasks.train_refiner", *given, folder=tmp_path)
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["steps"] == REFINER["steps"] and report["skipped_steps"] == 0
+    assert read_model(tmp_path / "model")[0].refiner is not None
+    assert not list((tmp_path / ".scratch").glob("train_refiner/*"))  # the leader has cleared it
+    assert len(mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])) == 1
 
 
 def test_a_stage_starts_itself_on_every_gpu_but_once(monkeypatch):
