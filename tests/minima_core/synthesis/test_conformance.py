@@ -165,10 +165,9 @@ def test_a_reversed_range_is_refused(subject, name):
                 MODALITIES.create(name[0], changed(shipped, keys, values[::-1]))
 
 
+@pytest.mark.parametrize("name", [n for n in ENGINES if "weights" not in MODALITIES.settings(*n)], indirect=True)
 @pytest.mark.parametrize("number", [0, 1e-30, 3, 1000, 10**9])
 def test_any_number_is_refused_or_makes_a_picture(subject, name, number, photo, complete_source):
-    if subject.weights != "none":
-        pytest.skip("its settings are those of a network")
     shipped, source = subject.params.model_dump(mode="json"), complete_source("a/0", photo[:48, :64])
     for keys, value in numbers(shipped):
         other = [number] * len(value) if isinstance(value, list) else number
