@@ -15,13 +15,13 @@ def _rising(ends: tuple[float, float]) -> tuple[float, float]:
 
 
 Rising = AfterValidator(_rising)
-WIDE = 640  # pixels of a picture that widths in settings are meant for: nothing is wider
+PICTURE_WIDTH = 640  # pixels of a picture that widths in settings are meant for: nothing is wider
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], Rising]
 Positive = Annotated[tuple[PositiveFloat, PositiveFloat], Rising]
 NonNegative = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], Rising]
 Shares = Annotated[tuple[Share, Share], Rising]
-Width = Annotated[float, Field(gt=0, le=WIDE)]
+Width = Annotated[float, Field(gt=0, le=PICTURE_WIDTH)]
 Widths = Annotated[tuple[Width, Width], Rising]
-WholeWidth = Annotated[int, Field(ge=1, le=WIDE)]
+WholeWidth = Annotated[int, Field(ge=1, le=PICTURE_WIDTH)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -167,11 +167,12 @@ class Batch:
 
     def of_pairs(self, first: int, count: int) -> Batch:
         """Return the batch of these pairs alone."""
-        if count == len(self.T_0to1):
-            return self
-        some = torch.arange(first, first + count, device=self.views.device)
-        sides = torch.cat([some, some + len(self.T_0to1)])
-        of_views = {name: getattr(self, name)[sides] for name in ("views", "twins", "inside", "H_view", "depth", "K")}
+        pairs, some = len(self.T_0to1), slice(first, first + count)
+
+        def of(views: torch.Tensor) -> Any:
+            return views.reshape(2, pairs, *views.shape[1:])[:, some].flatten(0, 1)  # no copy of one pair, nor of all
+
+        of_views = {name: of(getattr(self, name)) for name in ("views", "twins", "inside", "H_view", "depth", "K")}
         return replace(self, **of_views, T_0to1=self.T_0to1[some])
 
     def warp(self, points: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from pydantic import Field
 from minima_core.data.materials import Material
 from minima_core.errors import DataError, redo
 from minima_core.synthesis._filters import gaussian, guided
-from minima_core.synthesis._ranges import WIDE, NonNegative, Range, Rising, Shares
+from minima_core.synthesis._ranges import PICTURE_WIDTH, NonNegative, Range, Rising, Shares
 from minima_core.synthesis.base import Engine, Rendition, Source
 from minima_core.synthesis.infrared._regions import objects_of_materials, objects_of_picture
 from minima_core.synthesis.infrared._sensor import expose
@@ -44,7 +44,7 @@ class Thermal(Engine):
         noise: NonNegative
         equalise: Shares
         classes: int = Field(ge=2)
-        cell: int = Field(ge=4, le=WIDE)
+        cell: int = Field(ge=4, le=PICTURE_WIDTH)
 
     params: Thermal.Params
     seeded: ClassVar[bool] = True
