@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +26,6 @@ from pydantic import Field
 from minima_core.config import Section
 from minima_core.data.sampling import Item, PairSampling, batches
 from minima_core.matchers.base import Losses, Matcher, Precision, TrainingData, computing_in
-from minima_core.progress import track
 from minima_core.tracking import Tracker
 from minima_core.training.average import Average, blend
 from minima_core.training.checkpoint import Progress
@@ -36,8 +36,8 @@ from minima_core.training.steps import (
     Run,
     add,
     deterministic,
+    go_through,
     keep_best,
-    load_best,
     one_ahead,
     remember_statistics,
     resume,
@@ -118,16 +118,10 @@ def fit(
             run.save()
         schedule = islice(batches(map(items, count()), params.batch), progress.step, params.steps)
         steps = _own_parts(data, schedule, run.group, params.micro_batch)
-        for parts in track(steps, "training", total=params.steps, done=progress.step):
-            _step(run, parts)
-            if progress.step % params.validate_every == 0 or progress.step == params.steps:
-                _validate(run, validation)
-            if progress.step % params.checkpoint_every == 0 or progress.step == params.steps:
-                run.save()
-    load_best(scratch, matcher)
+        fitted = go_through(run, steps, partial(_step, run), partial(_validate, run, validation), params)
     if start:
         blend(matcher, start, params.learned_share)
-    return Fitted.of(progress)
+    return fitted
 
 
 LOG_EVERY = 5  # steps

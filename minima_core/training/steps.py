@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import nn
 
 from minima_core.errors import TrainingError
+from minima_core.progress import track
 from minima_core.tracking import Tracker
 from minima_core.training import checkpoint
 from minima_core.training.average import Average
@@ -99,6 +100,36 @@ class Run(Generic[N]):
         if self.group.leads:
             checkpoint.save(self.scratch, self.progress, self.average.state(), self.optimiser)
         self.group.wait()
+
+
+class Rhythm(Protocol):
+    """How long a training is, and what is done every so many steps of it."""
+
+    @property
+    def steps(self) -> int:
+        """All of them."""
+
+    @property
+    def validate_every(self) -> int:
+        """After so many, and at both ends."""
+
+    @property
+    def checkpoint_every(self) -> int:
+        """After so many, and at both ends."""
+
+
+def go_through(
+    run: Run[Any], batches: Iterable[J], step: Callable[[J], None], validate: Callable[[], None], rhythm: Rhythm
+) -> Fitted:
+    """Do ``step`` with each of ``batches``, the steps that are left, and leave in the network its best weights."""
+    for batch in track(batches, "training", total=rhythm.steps, done=run.progress.step):
+        step(batch)
+        if run.progress.step % rhythm.validate_every == 0 or run.progress.step == rhythm.steps:
+            validate()
+        if run.progress.step % rhythm.checkpoint_every == 0 or run.progress.step == rhythm.steps:
+            run.save()
+    load_best(run.scratch, run.network)
+    return Fitted.of(run.progress)
 
 
 def add(sums: dict[str, float], prefix: str, values: Mapping[str, float], weight: float) -> None:

@@ -15,7 +15,6 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from minima_core.progress import track
 from minima_core.random import rng
 from minima_core.tracking import Tracker
 from minima_core.training.average import Average
@@ -27,8 +26,8 @@ from minima_core.training.steps import (
     Run,
     add,
     deterministic,
+    go_through,
     keep_best,
-    load_best,
     one_ahead,
     remember_statistics,
     resume,
@@ -130,14 +129,7 @@ def fit_views(
             _validate(run)
             run.save()
         batches = one_ahead(partial(_own_parts, run), range(progress.step, params.steps))
-        for parts in track(batches, "training", total=params.steps, done=progress.step):
-            _step(run, parts)
-            if progress.step % params.validate_every == 0 or progress.step == params.steps:
-                _validate(run)
-            if progress.step % params.checkpoint_every == 0 or progress.step == params.steps:
-                run.save()
-    load_best(scratch, learner.kept)
-    return Fitted.of(progress)
+        return go_through(run, batches, partial(_step, run), partial(_validate, run), params)
 
 
 @dataclass(frozen=True)
